@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(id, MessageId::compute(UserId::new([7; 16]), DeviceId(1), ClientSeq(42)));
         assert_ne!(id, MessageId::compute(UserId::new([7; 16]), DeviceId(2), ClientSeq(42)));
         assert_ne!(id, MessageId::compute(UserId::new([7; 16]), DeviceId(1), ClientSeq(43)));
-        assert_eq!(id.to_string(), "GOLDEN");
+        assert_eq!(id.to_string(), "cc7ead1c27890e769eb67f67d533e455");
     }
 
     #[test]

@@ -8,7 +8,9 @@ mod number;
 mod reason;
 mod shard;
 
-pub use ids::{ClientSeq, DeviceId, Epoch, LogId, MessageId, NodeId, NumberHash, SessionId, UnixMillis, UserId};
+pub use ids::{
+    ClientSeq, DeviceId, Epoch, LogId, MessageId, NodeId, NumberHash, SessionId, UnixMillis, UserId,
+};
 pub use number::{MalformedNumber, PhoneNumber};
 pub use reason::{GrpcCode, Reason};
 pub use shard::{SHARDS, ShardId, shard_of};

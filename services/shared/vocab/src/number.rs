@@ -68,7 +68,16 @@ mod tests {
     #[test]
     fn takes_e164_and_nothing_else() {
         assert_eq!(PhoneNumber::parse_e164("+14155550101").map(|n| n.to_string()), Ok("+14155550101".into()));
-        for bad in ["", "+", "14155550101", "+04155550101", "+1 415 555", "+123456", "+1234567890123456", "+1415x550101"] {
+        for bad in [
+            "",
+            "+",
+            "14155550101",
+            "+04155550101",
+            "+1 415 555",
+            "+123456",
+            "+1234567890123456",
+            "+1415x550101",
+        ] {
             assert_eq!(PhoneNumber::parse_e164(bad), Err(MalformedNumber), "{bad:?}");
         }
     }
