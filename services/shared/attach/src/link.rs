@@ -97,9 +97,9 @@ impl Link {
         unanswered || gaping
     }
 
-    /// Whether the owner has answered this generation.
-    pub fn is_attached(&self) -> bool {
-        self.attached
+    /// Whether the owner has answered this generation and nothing is missing.
+    pub fn is_level(&self) -> bool {
+        self.attached && self.gap_since.is_none()
     }
 
     /// What the beat says about this session at this owner.

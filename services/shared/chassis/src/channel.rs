@@ -1,0 +1,79 @@
+//! How one service calls another: in the process or across the network, with the same layers.
+
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::transport::Endpoint;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+use tower_service::Service;
+
+/// Longest wait for a connection to another service.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// A ping on an idle connection, so that calls do not stay dead after a partition.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a ping may stay unanswered.
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
+
+/// Whatever can go wrong below gRPC.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// gRPC services in this process, with their layers on. Cheap to clone.
+pub type LocalRoutes = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// The way to a service: `SomethingClient<Channel>` works over both.
+#[derive(Clone)]
+pub enum Channel {
+    /// In this process.
+    Local(LocalRoutes),
+    /// In another one.
+    Remote(tonic::transport::Channel),
+}
+
+impl Channel {
+    /// To a service in another process, connecting when first used.
+    ///
+    /// # Errors
+    /// When `url` is not one.
+    pub fn remote(url: &str) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(url.to_owned())?
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+            .keep_alive_while_idle(true);
+        Ok(Self::Remote(endpoint.connect_lazy()))
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Local(routes) => routes.poll_ready(cx),
+            Self::Remote(channel) => channel.poll_ready(cx).map_err(Into::into),
+        }
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match self {
+            Self::Local(routes) => {
+                // The routes that were polled ready serve this call; their clone waits for the next one.
+                let next = routes.clone();
+                let ready = std::mem::replace(routes, next);
+                Box::pin(ready.oneshot(request))
+            }
+            Self::Remote(channel) => {
+                let answer = channel.call(request);
+                Box::pin(async move { answer.await.map_err(Into::into) })
+            }
+        }
+    }
+}
