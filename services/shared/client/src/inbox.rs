@@ -1,0 +1,187 @@
+//! What this device has received: pure, no I/O. Takes the entries of the inbox in order, each once, and never shows
+//! data whose time is over.
+
+use std::collections::VecDeque;
+
+use dialtone_proto::offline::v1::{Gone, Message};
+use dialtone_vocab::UnixMillis;
+
+/// Entries held back while the head waits for its stub; the server's window is 256.
+const HELD_MAX: usize = 512;
+/// How long the head may wait for its stub before the stream is opened again from the cursor.
+const STUB_WITHIN_MS: u64 = 10_000;
+
+/// Something for the application, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Taken {
+    /// Show it.
+    Show(Message),
+    /// `of` is withdrawn: mark it, if it was shown.
+    Gone { of: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Entry {
+    Message(Message),
+    Gone(Gone),
+}
+
+impl Entry {
+    fn idx(&self) -> u64 {
+        match self {
+            Self::Message(message) => message.idx,
+            Self::Gone(gone) => gone.idx,
+        }
+    }
+}
+
+/// The receiving side of a device.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    cursor: u64,
+    held: VecDeque<Entry>,
+    held_since: Option<UnixMillis>,
+}
+
+impl Inbox {
+    /// `cursor`: the last index the device has stored.
+    pub(crate) fn new(cursor: u64) -> Self {
+        Self { cursor, held: VecDeque::new(), held_since: None }
+    }
+
+    /// The last index taken.
+    pub(crate) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// A new stream begins after the cursor: what was held comes again.
+    pub(crate) fn reconnected(&mut self) {
+        self.held.clear();
+        self.held_since = None;
+    }
+
+    /// The server says that the log begins or stands elsewhere.
+    pub(crate) fn resync(&mut self, cursor: u64) {
+        self.cursor = cursor;
+        self.reconnected();
+    }
+
+    pub(crate) fn message(&mut self, message: Message, server_now: UnixMillis) -> Vec<Taken> {
+        self.entry(Entry::Message(message), server_now)
+    }
+
+    pub(crate) fn gone(&mut self, gone: Gone, server_now: UnixMillis) -> Vec<Taken> {
+        self.entry(Entry::Gone(gone), server_now)
+    }
+
+    /// Whether the head has waited too long for its stub: then open the stream again from the cursor.
+    pub(crate) fn is_stuck(&self, server_now: UnixMillis) -> bool {
+        self.held.len() >= HELD_MAX
+            || self.held_since.is_some_and(|since| server_now.0.saturating_sub(since.0) >= STUB_WITHIN_MS)
+    }
+
+    fn entry(&mut self, entry: Entry, server_now: UnixMillis) -> Vec<Taken> {
+        let next = self.held.back().map_or(self.cursor, Entry::idx) + 1;
+        if entry.idx() != next || self.held.len() >= HELD_MAX {
+            return Vec::new();
+        }
+        if let Entry::Gone(gone) = &entry {
+            self.drop_held(gone.of);
+        }
+        self.held.push_back(entry);
+        self.release(server_now)
+    }
+
+    /// A stub for a message that is still held takes its place.
+    fn drop_held(&mut self, of: u64) {
+        if let Some(entry) = self.held.iter_mut().find(|entry| entry.idx() == of) {
+            *entry = Entry::Gone(Gone { idx: of, of });
+        }
+    }
+
+    fn release(&mut self, server_now: UnixMillis) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        while let Some(head) = self.held.front() {
+            if matches!(head, Entry::Message(message) if is_over(message, server_now)) {
+                self.held_since.get_or_insert(server_now);
+                return taken;
+            }
+            self.held_since = None;
+            let Some(head) = self.held.pop_front() else { break };
+            self.cursor = head.idx();
+            match head {
+                Entry::Message(message) => taken.push(Taken::Show(message)),
+                Entry::Gone(gone) if gone.of != 0 && gone.of != gone.idx => {
+                    taken.push(Taken::Gone { of: gone.of });
+                }
+                Entry::Gone(_) => {}
+            }
+        }
+        taken
+    }
+}
+
+/// Whether a message may not be shown any more: it may be on its way as an SMS.
+fn is_over(message: &Message, server_now: UnixMillis) -> bool {
+    message.show_until_ms != 0 && server_now.0 >= message.show_until_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(idx: u64, show_until_ms: u64) -> Message {
+        Message { idx, show_until_ms, ..Default::default() }
+    }
+
+    #[test]
+    fn takes_each_index_once_and_in_order() {
+        let mut inbox = Inbox::new(4);
+        assert!(inbox.message(message(6, 0), UnixMillis(0)).is_empty());
+        assert_eq!(inbox.message(message(5, 0), UnixMillis(0)), [Taken::Show(message(5, 0))]);
+        assert!(inbox.message(message(5, 0), UnixMillis(0)).is_empty());
+        assert_eq!(inbox.cursor(), 5);
+    }
+
+    #[test]
+    fn data_whose_time_is_over_waits_for_its_stub() {
+        let mut inbox = Inbox::new(0);
+        assert!(inbox.message(message(1, 100), UnixMillis(100)).is_empty());
+        assert!(inbox.message(message(2, 0), UnixMillis(100)).is_empty());
+        assert_eq!(inbox.cursor(), 0);
+        assert!(!inbox.is_stuck(UnixMillis(10_099)));
+        assert!(inbox.is_stuck(UnixMillis(10_100)));
+        assert_eq!(
+            inbox.gone(Gone { idx: 3, of: 1 }, UnixMillis(200)),
+            [Taken::Show(message(2, 0)), Taken::Gone { of: 1 }]
+        );
+        assert_eq!(inbox.cursor(), 3);
+    }
+
+    #[test]
+    fn a_shown_message_is_marked() {
+        let mut inbox = Inbox::new(0);
+        assert_eq!(inbox.message(message(1, 100), UnixMillis(99)).len(), 1);
+        assert_eq!(inbox.gone(Gone { idx: 2, of: 1 }, UnixMillis(300)), [Taken::Gone { of: 1 }]);
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order with repeats: shown indices grow strictly.
+        #[test]
+        fn shown_indices_grow(order in proptest::collection::vec((1u64..30, 0u64..3), 0..200)) {
+            let mut inbox = Inbox::new(0);
+            let mut last = 0;
+            for (idx, until) in order {
+                for taken in inbox.message(message(idx, until), UnixMillis(1)) {
+                    if let Taken::Show(shown) = taken {
+                        prop_assert!(shown.idx > last);
+                        prop_assert!(shown.show_until_ms != 1);
+                        last = shown.idx;
+                    }
+                }
+            }
+        }
+    }
+}

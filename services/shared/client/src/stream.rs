@@ -1,0 +1,387 @@
+//! The task behind a session: one stream after another.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use dialtone_chassis::{Chassis, Error};
+use dialtone_proto::edge::v1::client_frame::Frame as Up;
+use dialtone_proto::edge::v1::server_frame::Frame as Down;
+use dialtone_proto::edge::v1::{self as edge, ClientFrame, ServerFrame};
+use dialtone_proto::types::v1::Cursor;
+use dialtone_vocab::{Reason, UnixMillis};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::inbox::{Inbox, Taken};
+use crate::outbox::{Outbox, Verdict};
+use crate::session::Command;
+use crate::{Api, ClientError, Credentials, Event, Journal, Options, Saved};
+
+/// Frames handed to the transport and not sent yet.
+const UP_QUEUE: usize = 64;
+/// The first pause before a reconnect; it doubles to [`RETRY_MAX`], each with full jitter.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// The longest pause before a reconnect.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Sends that may be unanswered; what the server allows.
+const WINDOW: usize = 256;
+/// How long to look away at most when nothing comes.
+const IDLE: Duration = Duration::from_secs(5);
+/// How long the server may take to welcome.
+const WELCOME_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a stream is no more.
+enum Over {
+    /// The application closed the session.
+    Closed,
+    /// The server ended the session for good.
+    Ended(edge::GoAway),
+    /// Connect again; after the pause the server asked for, if it did.
+    Lost(String, Option<Duration>),
+}
+
+pub(crate) struct Driver {
+    chassis: Chassis,
+    api: Api,
+    credentials: Credentials,
+    journal: Box<dyn Journal>,
+    options: Options,
+    events: mpsc::Sender<Event>,
+    saved: Saved,
+    outbox: Outbox,
+    inbox: Inbox,
+    watch: Option<edge::Watch>,
+    /// Server time minus own time, at most; never behind the truth.
+    offset_ms: i64,
+    hello_at: UnixMillis,
+    up: VecDeque<ClientFrame>,
+    welcomed: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        chassis: &Chassis,
+        api: Api,
+        credentials: Credentials,
+        mut journal: Box<dyn Journal>,
+        options: Options,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, ClientError> {
+        let saved = journal.load()?;
+        Ok(Self {
+            chassis: chassis.clone(),
+            api,
+            credentials,
+            journal,
+            options,
+            events,
+            outbox: Outbox::new(saved.next_seq.max(1), saved.pending.clone(), WINDOW),
+            inbox: Inbox::new(saved.inbox_idx),
+            saved,
+            watch: None,
+            offset_ms: 0,
+            hello_at: UnixMillis(0),
+            up: VecDeque::new(),
+            welcomed: false,
+        })
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let over = match self.connect(&mut commands).await {
+                Ok((up, down)) => self.serve(&mut commands, up, down).await,
+                Err(over) => over,
+            };
+            if self.welcomed {
+                pause = RETRY_FIRST;
+            }
+            let (why, wait) = match over {
+                Over::Closed => return,
+                Over::Ended(go_away) => {
+                    self.tell(Event::Ended(go_away)).await;
+                    return;
+                }
+                Over::Lost(why, wait) => (why, wait),
+            };
+            self.tell(Event::Disconnected(why)).await;
+            let rest = wait.unwrap_or_default() + self.chassis.rng.jitter(pause);
+            pause = (pause * 2).min(RETRY_MAX);
+            if self.rest(&mut commands, rest).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn tell(&mut self, event: Event) {
+        // An application that dropped its receiver is not interested; the session goes on for its other effects.
+        let _not_interested = self.events.send(event).await;
+    }
+
+    fn server_now(&self) -> UnixMillis {
+        UnixMillis(self.chassis.clock.now().0.saturating_add_signed(self.offset_ms))
+    }
+
+    /// Waits, taking commands meanwhile.
+    async fn rest(&mut self, commands: &mut mpsc::Receiver<Command>, rest: Duration) -> Result<(), Over> {
+        let until = self.chassis.clock.instant() + rest;
+        loop {
+            let clock = self.chassis.clock.clone();
+            tokio::select! {
+                biased;
+                command = commands.recv() => self.command(command).await?,
+                () = clock.sleep_until(until) => return Ok(()),
+            }
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Result<(mpsc::Sender<ClientFrame>, Streaming<ServerFrame>), Over> {
+        self.welcomed = false;
+        if self.credentials.is_stale(self.chassis.clock.now()) {
+            self.renew().await?;
+        }
+        self.up.clear();
+        self.outbox.reconnected();
+        self.inbox.reconnected();
+        self.hello_at = self.chassis.clock.now();
+        let (up, frames) = mpsc::channel(UP_QUEUE);
+        let hello = ClientFrame { frame: Some(Up::Hello(self.hello())) };
+        up.try_send(hello).map_err(|_| Over::Lost("no room for Hello".into(), None))?;
+        let mut client = self.api.with_token(&self.credentials.tokens.access).session();
+        let opening = client.connect(ReceiverStream::new(frames));
+        let mut opening = std::pin::pin!(opening);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut opening => break answer,
+                command = commands.recv() => self.command(command).await?,
+            }
+        };
+        match answer {
+            Ok(answer) => Ok((up, answer.into_inner())),
+            Err(status) => Err(self.lost(&status).await),
+        }
+    }
+
+    fn hello(&self) -> edge::Hello {
+        let state =
+            if self.options.inactive { edge::ClientState::Inactive } else { edge::ClientState::Active };
+        edge::Hello {
+            inbox: Some(Cursor { log_id: self.saved.inbox_log.clone(), idx: self.inbox.cursor() }),
+            outbox: Some(Cursor { log_id: self.saved.outbox_log.clone(), idx: self.saved.outbox_idx }),
+            watch_version: 0,
+            client_state: state.into(),
+        }
+    }
+
+    /// What a status means for the session: a stale token is renewed, all else is tried again.
+    async fn lost(&mut self, status: &tonic::Status) -> Over {
+        let error = Error::from_status(status);
+        match error.reason {
+            Reason::SessionRevoked => {
+                Over::Ended(edge::GoAway { reason: error.reason.as_str().into(), ..Default::default() })
+            }
+            Reason::TokenExpired | Reason::TokenInvalid | Reason::TokenMissing => match self.renew().await {
+                Ok(()) => Over::Lost("token renewed".into(), None),
+                Err(over) => over,
+            },
+            reason => Over::Lost(format!("{}: {}", reason.as_str(), error.message), error.retry_after),
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), Over> {
+        match self.credentials.renew(&self.api).await {
+            Ok(()) => Ok(()),
+            Err(ClientError::Refused(error)) if error.reason == Reason::SessionRevoked => {
+                Err(Over::Ended(edge::GoAway { reason: error.reason.as_str().into(), ..Default::default() }))
+            }
+            Err(error) => Err(Over::Lost(error.to_string(), None)),
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        up: mpsc::Sender<ClientFrame>,
+        mut down: Streaming<ServerFrame>,
+    ) -> Over {
+        loop {
+            if let Some(over) = self.queue_due() {
+                return over;
+            }
+            let clock = self.chassis.clock.clone();
+            let wake = self.wake_after();
+            tokio::select! {
+                biased;
+                permit = up.reserve(), if !self.up.is_empty() => match (permit, self.up.pop_front()) {
+                    (Ok(permit), Some(frame)) => permit.send(frame),
+                    _ => return Over::Lost("the stream was closed".into(), None),
+                },
+                frame = down.message() => match frame {
+                    Ok(Some(frame)) => if let Err(over) = self.frame(frame).await { return over },
+                    Ok(None) => return Over::Lost("the server closed the stream".into(), None),
+                    Err(status) => return self.lost(&status).await,
+                },
+                command = commands.recv() => if let Err(over) = self.command(command).await { return over },
+                () = clock.sleep(wake) => {}
+            }
+        }
+    }
+
+    /// Queues what is due; says so if the stream is stuck.
+    fn queue_due(&mut self) -> Option<Over> {
+        let now = self.chassis.clock.now();
+        if !self.welcomed {
+            let late = now.since(self.hello_at) >= WELCOME_WITHIN;
+            return late.then(|| Over::Lost("no welcome".into(), None));
+        }
+        if self.inbox.is_stuck(self.server_now()) {
+            return Some(Over::Lost("a withdrawn message has no stub yet".into(), None));
+        }
+        for request in self.outbox.due(now) {
+            self.up.push_back(ClientFrame { frame: Some(Up::Send(request)) });
+        }
+        None
+    }
+
+    fn wake_after(&self) -> Duration {
+        let now = self.chassis.clock.now();
+        self.outbox.next_repeat().map_or(IDLE, |at| at.since(now)).clamp(Duration::from_millis(1), IDLE)
+    }
+
+    async fn command(&mut self, command: Option<Command>) -> Result<(), Over> {
+        match command {
+            None => return Err(Over::Closed),
+            Some(Command::Close(done)) => {
+                let _nobody_waits = done.send(());
+                return Err(Over::Closed);
+            }
+            Some(Command::Send(request, answer)) => {
+                let id = self.outbox.push(*request);
+                self.save()?;
+                let _nobody_waits = answer.send(id);
+            }
+            Some(Command::Freeze(frozen)) => {
+                let thawed = self.options.frozen && !frozen;
+                self.options.frozen = frozen;
+                if thawed {
+                    return Err(Over::Lost("thawed".into(), None));
+                }
+            }
+            Some(Command::Frame(frame)) => {
+                if let Up::Watch(watch) = &frame {
+                    self.watch = Some(watch.clone());
+                }
+                if self.welcomed {
+                    self.up.push_back(ClientFrame { frame: Some(frame) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), Over> {
+        (self.saved.next_seq, self.saved.pending) = self.outbox.snapshot();
+        self.saved.inbox_idx = self.inbox.cursor();
+        self.journal.save(&self.saved).map_err(|error| Over::Lost(format!("journal: {error}"), None))
+    }
+
+    async fn frame(&mut self, frame: ServerFrame) -> Result<(), Over> {
+        let now = self.chassis.clock.now();
+        match frame.frame {
+            Some(Down::Welcome(welcome)) => self.welcome(welcome).await?,
+            Some(Down::Accepted(accepted)) => {
+                if let Some((id, _)) = self.outbox.accepted(&accepted, now) {
+                    self.save()?;
+                    self.tell(Event::Accepted(id, accepted)).await;
+                }
+            }
+            Some(Down::Refused(refused)) => {
+                if let Verdict::Final(id) = self.outbox.refused(&refused, now) {
+                    self.save()?;
+                    self.tell(Event::Refused(id, refused)).await;
+                }
+            }
+            Some(Down::Progress(progress)) => {
+                self.saved.outbox_idx = self.saved.outbox_idx.max(progress.outbox_idx);
+                self.tell(Event::Progress(progress)).await;
+            }
+            Some(Down::Receipt(receipt)) => self.tell(Event::Receipt(receipt)).await,
+            Some(Down::Message(message)) if !self.options.frozen => {
+                let taken = self.inbox.message(message, self.server_now());
+                self.taken(taken).await?;
+            }
+            Some(Down::Gone(gone)) if !self.options.frozen => {
+                let taken = self.inbox.gone(gone, self.server_now());
+                self.taken(taken).await?;
+            }
+            Some(Down::CaughtUp(_)) => self.tell(Event::CaughtUp).await,
+            Some(Down::Resync(resync)) => {
+                let cursor = resync.inbox.unwrap_or_default();
+                self.saved.inbox_log = cursor.log_id;
+                self.inbox.resync(cursor.idx);
+                self.save()?;
+            }
+            Some(Down::Presence(presence)) => self.tell(Event::Presence(presence)).await,
+            Some(Down::Contact(contact)) => self.tell(Event::Contact(contact)).await,
+            Some(Down::GoAway(go_away)) => return Err(go(go_away)),
+            Some(Down::Message(_) | Down::Gone(_) | Down::Pong(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    async fn welcome(&mut self, welcome: edge::Welcome) -> Result<(), Over> {
+        let server = i64::try_from(welcome.server_time_ms).unwrap_or(i64::MAX);
+        self.offset_ms = server.saturating_sub_unsigned(self.hello_at.0);
+        if self.saved.inbox_log.is_empty() {
+            self.saved.inbox_log.clone_from(&welcome.inbox_log_id);
+        }
+        self.saved.outbox_log.clone_from(&welcome.outbox_log_id);
+        self.outbox.welcomed(welcome.last_client_seq);
+        self.save()?;
+        self.welcomed = true;
+        if let Some(watch) = self.watch.clone() {
+            self.up.push_back(ClientFrame { frame: Some(Up::Watch(watch)) });
+        }
+        self.tell(Event::Connected(welcome)).await;
+        Ok(())
+    }
+
+    /// Stores first, then acknowledges, then shows.
+    async fn taken(&mut self, taken: Vec<Taken>) -> Result<(), Over> {
+        if self.inbox.cursor() == self.saved.inbox_idx {
+            return Ok(());
+        }
+        self.save()?;
+        self.acknowledge();
+        for entry in taken {
+            match entry {
+                Taken::Show(message) => self.tell(Event::Message(message)).await,
+                Taken::Gone { of } => self.tell(Event::Gone(of)).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Acks are cumulative: one that still waits takes the new index.
+    fn acknowledge(&mut self) {
+        let idx = self.inbox.cursor();
+        if let Some(ClientFrame { frame: Some(Up::Ack(waiting)) }) = self.up.back_mut() {
+            waiting.idx = idx;
+            return;
+        }
+        self.up.push_back(ClientFrame { frame: Some(Up::Ack(edge::Ack { idx })) });
+    }
+}
+
+/// `GoAway` is final when the session was replaced or revoked; else it says when to come back.
+fn go(go_away: edge::GoAway) -> Over {
+    match go_away.reason.as_str() {
+        "REPLACED" | "SESSION_REVOKED" => Over::Ended(go_away),
+        _ => Over::Lost(go_away.reason, Some(Duration::from_millis(go_away.reconnect_after_ms))),
+    }
+}
