@@ -1,1 +1,35 @@
-//! placeholder
+//! Durable rows for the services: tables of byte keys and values, one writer per database.
+//!
+//! ```text
+//!   actors ── commit(batch) ──► queue ──► writer ──► conditions, maxima ──► engine: one batch, one fsync ──► answers to all
+//!      └───── get, scan ──────────────────────────────────────────────────► engine
+//! ```
+//!
+//! While one fsync runs, commits queue; the next group takes all of them. An answer means that the rows are on disk.
+//! A write that fails leaves nobody knowing what is on disk, so the database then refuses everything until the
+//! process starts again and looks.
+//!
+//! Two engines hold the rows: a folder ([`StoreUrl::Folder`], fjall underneath, values with a checksum, a lock
+//! against a second process), and a disk of memory that outlives its databases ([`MemoryDisk`]), with which tests
+//! crash processes at any moment. Every opening is a new [epoch](Db::epoch).
+
+mod batch;
+mod db;
+mod engine;
+mod error;
+mod file;
+pub mod limits;
+mod manifest;
+mod memory;
+mod meta;
+mod metrics;
+mod plan;
+mod url;
+mod writer;
+
+pub use batch::{Batch, Commit};
+pub use db::{Db, Rows};
+pub use error::StoreError;
+pub use memory::MemoryDisk;
+pub use metrics::Stats;
+pub use url::StoreUrl;

@@ -1,0 +1,123 @@
+//! What one commit writes, and under which conditions.
+
+use bytes::Bytes;
+
+use crate::StoreError;
+use crate::limits::{BATCH_BYTES, BATCH_ROWS, KEY_BYTES};
+
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Put(Bytes),
+    Delete,
+    Max(u64),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Want {
+    Absent,
+    Value(Bytes),
+}
+
+/// What is to be written together: all of it or nothing, also across tables.
+///
+/// A key that is named more than once takes the changes in the order in which they were added.
+#[derive(Debug, Clone, Default)]
+#[must_use = "a batch does nothing until it is committed"]
+pub struct Batch {
+    pub(crate) changes: Vec<(&'static str, Vec<u8>, Change)>,
+    pub(crate) wants: Vec<(&'static str, Vec<u8>, Want)>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// An empty batch. Committing it waits for everything that was committed before it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes a value, whatever was there.
+    pub fn put(self, table: &'static str, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        self.change(table, key.into(), Change::Put(Bytes::from(value.into())))
+    }
+
+    /// Removes a row, if it is there.
+    pub fn delete(self, table: &'static str, key: impl Into<Vec<u8>>) -> Self {
+        self.change(table, key.into(), Change::Delete)
+    }
+
+    /// Raises a number to at least `value`: 8 bytes, big endian; see [`crate::Db::get_u64`].
+    pub fn max(self, table: &'static str, key: impl Into<Vec<u8>>, value: u64) -> Self {
+        self.change(table, key.into(), Change::Max(value))
+    }
+
+    /// Commits only if no such row is there.
+    pub fn expect_absent(self, table: &'static str, key: impl Into<Vec<u8>>) -> Self {
+        self.want(table, key.into(), Want::Absent)
+    }
+
+    /// Commits only if the row has exactly this value.
+    pub fn expect_value(self, table: &'static str, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        self.want(table, key.into(), Want::Value(Bytes::from(value.into())))
+    }
+
+    /// The changes and conditions of `other` after these.
+    pub fn and(mut self, other: Self) -> Self {
+        self.changes.extend(other.changes);
+        self.wants.extend(other.wants);
+        self.bytes += other.bytes;
+        self
+    }
+
+    /// Whether it neither changes nor asks anything.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.wants.is_empty()
+    }
+
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn change(mut self, table: &'static str, key: Vec<u8>, change: Change) -> Self {
+        self.bytes += key.len() + if let Change::Put(value) = &change { value.len() } else { 8 };
+        self.changes.push((table, key, change));
+        self
+    }
+
+    fn want(mut self, table: &'static str, key: Vec<u8>, want: Want) -> Self {
+        self.bytes += key.len() + if let Want::Value(value) = &want { value.len() } else { 0 };
+        self.wants.push((table, key, want));
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let keys = self.changes.iter().map(|(_, key, _)| key).chain(self.wants.iter().map(|(_, key, _)| key));
+        if keys.into_iter().any(|key| key.is_empty() || key.len() > KEY_BYTES) {
+            return Err(StoreError::TooLarge { what: "a key" });
+        }
+        if self.changes.len() + self.wants.len() > BATCH_ROWS || self.bytes > BATCH_BYTES {
+            return Err(StoreError::TooLarge { what: "a batch" });
+        }
+        Ok(())
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a refused batch wrote nothing"]
+pub enum Commit {
+    /// All of it is on disk.
+    Applied,
+    /// A condition did not hold, nothing was written.
+    Refused {
+        /// Which condition: 0 is the first that was added.
+        index: usize,
+    },
+}
+
+impl Commit {
+    /// Whether the batch was written.
+    pub fn is_applied(self) -> bool {
+        self == Self::Applied
+    }
+}

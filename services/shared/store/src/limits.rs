@@ -1,0 +1,20 @@
+//! What the store takes at once.
+
+use std::time::Duration;
+
+/// Commits that wait for the writer; more wait in their callers.
+pub const QUEUE: usize = 16_384;
+/// Commits that share one fsync.
+pub const GROUP_BATCHES: usize = 2_048;
+/// Bytes of rows after which a group takes no further commit.
+pub const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// Longest key, in bytes.
+pub const KEY_BYTES: usize = 1_024;
+/// Rows (puts, deletes, maxima and conditions) of one commit.
+pub const BATCH_ROWS: usize = 8_192;
+/// Bytes of keys and values of one commit.
+pub const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Rows that one step of [`crate::Db::delete_range`] drops.
+pub const DELETE_STEP: usize = 1_024;
+/// After the process was told to stop: how long without a commit until the writer ends.
+pub const STOP_IDLE: Duration = Duration::from_millis(200);
