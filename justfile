@@ -1,0 +1,46 @@
+# The desk. Every recipe is a command that can also be typed by hand.
+
+# what there is
+default:
+    @just --list
+
+# the whole product in one process
+run:
+    cargo run
+
+# a phone to play with
+phone number:
+    cargo run -- phone {{number}}
+
+# the story of the product, checked step by step
+tour:
+    cargo run -- tour
+
+# everything that needs no server; with a nats-server on the PATH the tests that need one run too
+test:
+    cargo test --workspace
+
+# what CI runs
+ci:
+    bash .ci/run
+
+# format, lints
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# whole-system simulation over N seeds
+weather seeds="200":
+    WEATHER_SEEDS={{seeds}} cargo test -p dialtone --test it weather -- --nocapture
+
+# deliberately broken builds: each must be caught
+sabotage:
+    cargo test -p dialtone --test it sabotage -- --nocapture
+
+# cost per message, beside its floor
+load rate="10000" seconds="20":
+    cargo run --release -p dialtone-load -- run one-to-one --self --rate {{rate}} --seconds {{seconds}}
+
+# a nats-server for the tests that want one
+nats action="start":
+    deploy/local/nats-server {{action}}
