@@ -1,0 +1,26 @@
+//! How much of what, everywhere in the logs.
+
+use std::time::Duration;
+
+/// Entries of a bucket: the unit in which a log is read at opening and dropped when its time is over. Never changes.
+pub const BUCKET: u64 = 512;
+/// Entries of one write, and so how far the end of a bucket must be read.
+pub const WRITE_ENTRIES: usize = 64;
+/// Bytes of contents after which a write takes no further entry.
+pub const WRITE_BYTES: usize = 4 * 1024 * 1024;
+/// Entries that may wait for the writer; see [`crate::Log::is_full`].
+pub const QUEUE: usize = 1_024;
+/// Lazy marks go along with a write when this many entries were written since they last did.
+pub const MARKS_EVERY: u64 = 64;
+/// Positions in one offer.
+pub const OFFER_ENTRIES: usize = 64;
+/// How long an offer waits for its answers the first time; each silence doubles it.
+pub const OFFER_RETRY: Duration = Duration::from_millis(500);
+/// The longest that an offer waits for its answers.
+pub const OFFER_RETRY_MOST: Duration = Duration::from_secs(8);
+/// How long entries are kept: inboxes and the logs of groups.
+pub const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long entries are kept in outboxes and the inbound log: a decision outlives what it was made from.
+pub const KEEP_SOURCE: Duration = Duration::from_secs(31 * 24 * 3600);
+/// Rows that one read of the store brings.
+pub const PAGE_ROWS: usize = 512;

@@ -1,0 +1,295 @@
+//! Logs in a database.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use dialtone_store::{Batch, Db};
+use dialtone_vocab::{Epoch, LogId, ShardId, UnixMillis};
+
+use crate::limits::{BUCKET, PAGE_ROWS, WRITE_ENTRIES};
+use crate::open::{Walk, walk};
+use crate::rows::{self, DUE, DueRow, LOG, MARK, Row, TAIL, bucket_key, bucket_of, entry_key, last_of};
+use crate::writer::{BUCKET_MARK, End, put_rows};
+use crate::{Entry, Log, LogError, LogKind, Write, metrics};
+
+/// All logs of one kind in a service's database. Cheap to clone.
+///
+/// The database's file lock is the lease: whoever has it open owns all its logs, under the epoch of the opening.
+#[derive(Debug, Clone)]
+pub struct LogStore {
+    db: Db,
+    kind: LogKind,
+    keep: Duration,
+}
+
+/// A log that was opened, with what its owner rebuilds its state from.
+#[derive(Debug)]
+pub struct Opened {
+    /// The log.
+    pub log: Log,
+    /// All marks, by name.
+    pub marks: Marks,
+    /// The live entries of the last bucket begun, and the end of the one before, up to the tail without a gap:
+    /// together with the marks they give the state. Earlier ones: [`LogStore::read`].
+    pub entries: Vec<Entry>,
+}
+
+/// Marks by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks(BTreeMap<Vec<u8>, u64>);
+
+impl Marks {
+    /// The value of a mark; 0 if it was never set.
+    pub fn get(&self, name: impl AsRef<[u8]>) -> u64 {
+        self.0.get(name.as_ref()).copied().unwrap_or(0)
+    }
+
+    /// The marks whose names begin with `prefix`: the rest of the name, and the value.
+    pub fn of(&self, prefix: &str) -> impl Iterator<Item = (&[u8], u64)> {
+        let from = self.0.range(prefix.as_bytes().to_vec()..);
+        from.map_while(move |(name, value)| Some((name.strip_prefix(prefix.as_bytes())?, *value)))
+    }
+}
+
+/// Entries read from the middle of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The entries in order, without a gap.
+    pub entries: Vec<Entry>,
+    /// Everything up to here, from where the read began, is past its time and gone; 0 if nothing is.
+    pub expired_to: u64,
+}
+
+impl LogStore {
+    /// Logs of `kind` in `db`, whose tables must include [`crate::TABLES`]; their entries are kept for `keep`.
+    pub fn new(db: Db, kind: LogKind, keep: Duration) -> Self {
+        Self { db, kind, keep }
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The epoch under which logs are opened and written.
+    pub fn epoch(&self) -> Epoch {
+        self.db.epoch()
+    }
+
+    /// The id of the log of `owner`.
+    pub fn log_id(&self, owner: &[u8; 16]) -> LogId {
+        rows::log_id(&self.db.store_id(), self.kind, owner)
+    }
+
+    /// Opens the log of `owner`, which may be one that nobody ever wrote to. Nothing of it may be served, answered
+    /// or appended before this returns. An owner opens a log once, and keeps or forgets it as a whole.
+    ///
+    /// # Errors
+    /// [`LogError`]; the log is not open then.
+    pub async fn open(&self, owner: &[u8; 16], now: UnixMillis) -> Result<Opened, LogError> {
+        let id = self.log_id(owner);
+        let marks = self.marks(id)?;
+        let bucket = marks.0.get(BUCKET_MARK).map(|bucket| u32::try_from(*bucket).unwrap_or(u32::MAX));
+        let walked = self.end_of(id, bucket.unwrap_or(0), now)?;
+        metrics::opened(self.kind, walked.ghosts);
+        let carried = walked.carry(self.epoch());
+        if !carried.is_empty() {
+            let _always_applied = self.db.commit(put_rows(Batch::new(), id, &carried)).await?;
+        }
+        self.db.check()?;
+        let keep_until = walked.rows.last().map_or(UnixMillis(0), |row| row.keep_until);
+        let end = End { tail: walked.tail, bucket, keep_until };
+        let log = Log::new(id, *owner, self.epoch(), self.keep, end);
+        Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
+    }
+
+    fn marks(&self, id: LogId) -> Result<Marks, LogError> {
+        let mut marks = BTreeMap::new();
+        let (prefix, end) = (id.as_bytes().to_vec(), after(id.as_bytes().to_vec()));
+        let mut lower = Bound::Included(prefix);
+        loop {
+            let page = self.db.scan(MARK, (lower, end.clone()), PAGE_ROWS)?;
+            let Some((last, _)) = page.last() else { return Ok(Marks(marks)) };
+            lower = Bound::Excluded(last.to_vec());
+            for (key, value) in &page {
+                let number = rows::u64_at(value, 0).ok_or(LogError::Malformed { table: MARK })?;
+                marks.insert(key[16..].to_vec(), number);
+            }
+        }
+    }
+
+    /// Reads the last bucket and the end of the one before it, as far back as a write can reach.
+    fn end_of(&self, id: LogId, bucket: u32, now: UnixMillis) -> Result<Walk, LogError> {
+        let first = (u64::from(bucket) * BUCKET).saturating_sub(WRITE_ENTRIES as u64) + 1;
+        let rows = self.rows(id, first, last_of(bucket))?;
+        let tails = [Some(bucket), bucket.checked_sub(1)].into_iter().flatten();
+        let tails: Result<Vec<_>, _> =
+            tails.map(|bucket| self.db.get_u64(TAIL, &bucket_key(id, bucket))).collect();
+        let tail_row = tails?.into_iter().flatten().max().unwrap_or(0);
+        Ok(walk(rows, tail_row, now))
+    }
+
+    /// All rows from index `first` to `last`.
+    fn rows(&self, id: LogId, first: u64, last: u64) -> Result<Vec<Row>, LogError> {
+        let mut rows = Vec::new();
+        let upper = Bound::Included(entry_key(id, last, Epoch(u64::MAX)));
+        let mut lower = Bound::Included(entry_key(id, first, Epoch(0)));
+        loop {
+            let page = self.db.scan(LOG, (lower, upper.clone()), PAGE_ROWS)?;
+            for (key, value) in &page {
+                rows.push(Row::parse(key, value)?);
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE_ROWS => lower = Bound::Excluded(last.to_vec()),
+                _ => return Ok(rows),
+            }
+        }
+    }
+
+    /// Reads entries `from` to at most `upto`, which must be settled, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`LogError::Hole`] if an entry is missing that is not past its time.
+    pub fn read(
+        &self,
+        log: LogId,
+        from: u64,
+        upto: u64,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<Page, LogError> {
+        let from = from.max(1);
+        let mut page = Page::default();
+        let mut next = from;
+        while next <= upto && page.entries.len() < limit {
+            let step = ((limit - page.entries.len()) as u64).min(WRITE_ENTRIES as u64);
+            let end = upto.min(next.saturating_add(step - 1));
+            let mut found = walk(self.rows(log, next, end)?, 0, now).rows;
+            if page.entries.is_empty() && found.is_empty() {
+                next = self.skip_expired(log, next, upto, now)?;
+                page.expired_to = next - 1;
+                if next > upto {
+                    break;
+                }
+                continue;
+            }
+            let begins = found.first().map_or(next, |row| row.idx);
+            if begins > next {
+                if !page.entries.is_empty() || self.is_live(log, next - 1, now)? {
+                    return Err(LogError::Hole { idx: next });
+                }
+                page.expired_to = begins - 1;
+            }
+            let last = found.last().map_or(next - 1, |row| row.idx);
+            if last < end {
+                return Err(LogError::Hole { idx: last + 1 });
+            }
+            next = last + 1;
+            page.entries.extend(found.drain(..).map(entry));
+        }
+        Ok(page)
+    }
+
+    /// The first live index from `from` on, where nothing was found; `upto` + 1 if there is none.
+    fn skip_expired(&self, log: LogId, from: u64, upto: u64, now: UnixMillis) -> Result<u64, LogError> {
+        if self.is_live(log, from - 1, now)? {
+            return Err(LogError::Hole { idx: from });
+        }
+        let upper = Bound::Included(entry_key(log, upto, Epoch(u64::MAX)));
+        let mut lower = Bound::Included(entry_key(log, from, Epoch(0)));
+        loop {
+            let page = self.db.scan(LOG, (lower, upper.clone()), PAGE_ROWS)?;
+            let Some((last, _)) = page.last() else { return Ok(upto + 1) };
+            lower = Bound::Excluded(last.to_vec());
+            for (key, value) in &page {
+                let row = Row::parse(key, value)?;
+                if row.keep_until > now {
+                    return Ok(row.idx);
+                }
+            }
+        }
+    }
+
+    fn is_live(&self, log: LogId, idx: u64, now: UnixMillis) -> Result<bool, LogError> {
+        if idx == 0 {
+            return Ok(false);
+        }
+        Ok(self.rows(log, idx, idx)?.iter().any(|row| row.keep_until > now))
+    }
+
+    /// Writes what [`Log::next_write`] made; afterwards, checks that this process still owns the database. After
+    /// `Ok` hand the write to [`Log::settled`].
+    ///
+    /// # Errors
+    /// [`LogError::Store`]: nobody knows what became of it. Only the very same write may be tried again; when the
+    /// store has failed for good, the owner stops, and the next process finds out.
+    pub async fn write(&self, write: &Write) -> Result<(), LogError> {
+        let _always_applied = self.db.commit(write.to_batch()).await?;
+        Ok(self.db.check()?)
+    }
+
+    /// What is due in a shard until `upto`, the oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn due(&self, shard: ShardId, upto: UnixMillis, limit: usize) -> Result<Vec<DueRow>, LogError> {
+        let prefix = rows::due_prefix(shard);
+        let mut end = prefix.clone();
+        end.extend_from_slice(&upto.0.saturating_add(1).to_be_bytes());
+        let found = self.db.scan(DUE, prefix..end, limit)?;
+        found.iter().map(|(key, value)| DueRow::parse(key, value)).collect()
+    }
+
+    /// Removes due rows whose matter is settled, on their own.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]; a row too many is harmless.
+    pub async fn drop_due(&self, rows: &[DueRow]) -> Result<(), LogError> {
+        let batch = rows.iter().fold(Batch::new(), |batch, row| batch.delete(DUE, row.key()));
+        let _always_applied = self.db.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Drops buckets all of whose entries are past their time, looking at no more than `limit` buckets after
+    /// `cursor`. Returns where to go on; empty when all have been seen.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn sweep(&self, cursor: Vec<u8>, limit: usize, now: UnixMillis) -> Result<Vec<u8>, LogError> {
+        let seen = self.db.scan(TAIL, (Bound::Excluded(cursor), Bound::Unbounded), limit)?;
+        for (key, tail) in &seen {
+            let malformed = LogError::Malformed { table: TAIL };
+            let (Some(tail), Ok(log)) = (rows::u64_at(tail, 0), LogId::from_slice(&key[..16])) else {
+                return Err(malformed);
+            };
+            // `keep_until` never goes down along a log: when the last entry's time is over, so is everybody's.
+            if self.is_live(log, tail, now)? {
+                continue;
+            }
+            let bucket = bucket_of(tail);
+            let dropped = self.db.delete_range(LOG, bucket_key(log, bucket)..bucket_key(log, bucket + 1)).await?;
+            metrics::swept(self.kind, dropped);
+            let newest = self.db.scan_prefix_rev(TAIL, log.as_bytes(), 1)?;
+            if newest.first().is_some_and(|(newest, _)| newest != key) {
+                let _always_applied = self.db.commit(Batch::new().delete(TAIL, key.to_vec())).await?;
+            }
+        }
+        Ok(seen.last().map(|(key, _)| key.to_vec()).filter(|_| seen.len() == limit).unwrap_or_default())
+    }
+}
+
+fn entry(row: Row) -> Entry {
+    Entry { idx: row.idx, kind: row.kind, content: row.content }
+}
+
+/// The end of the range of keys that begin with `prefix`.
+fn after(mut prefix: Vec<u8>) -> Bound<Vec<u8>> {
+    while let Some(last) = prefix.pop() {
+        if last < u8::MAX {
+            prefix.push(last + 1);
+            return Bound::Excluded(prefix);
+        }
+    }
+    Bound::Unbounded
+}
