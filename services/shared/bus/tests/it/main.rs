@@ -1,0 +1,78 @@
+//! The contract over every kind of bus. NATS: `DIALTONE_TEST_NATS`, else a nats-server on the PATH is started;
+//! `DIALTONE_TEST_REQUIRE=nats` makes its absence a failure.
+
+mod server;
+
+use dialtone_bus::{Bus, Courier, contract, subjects};
+use dialtone_chassis::Chassis;
+use dialtone_proto::bus::v1::Heartbeat;
+use std::sync::Arc;
+use std::time::Duration;
+
+macro_rules! cases {
+    ($($case:ident)*) => {
+        mod local {
+            $(#[tokio::test]
+            async fn $case() {
+                super::contract::$case(&super::Bus::local(&super::Chassis::for_tests(1))).await;
+            })*
+        }
+
+        /// One after the other: the subjects are the same.
+        #[tokio::test]
+        async fn nats_keeps_the_contract() {
+            let Some(server) = server::nats().await else { return };
+            $(
+                let chassis = Chassis::real(dialtone_vocab::NodeId::new("contract"));
+                let bus = Bus::connect(server.url(), &chassis).await.expect(stringify!($case));
+                contract::$case(&bus).await;
+            )*
+        }
+    };
+}
+
+cases! {
+    order_is_kept
+    everybody_hears
+    a_group_shares
+    nobody_listens_to_a_publish
+    nobody_answers_fails_fast
+    a_request_is_answered
+    answers_do_not_mix
+    silence_times_out
+    too_large_is_refused
+    dropping_unsubscribes
+    nodes_are_apart
+    batches_keep_order_and_size
+    a_broadcast_reaches_all
+}
+
+struct Twice;
+
+impl Courier for Twice {
+    fn fate(&self, _subject: &str, n: u64) -> Vec<Duration> {
+        if n == 0 { Vec::new() } else { vec![Duration::from_millis(5), Duration::ZERO] }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_courier_loses_delays_and_repeats() {
+    let bus = Bus::local_with_courier(&Chassis::for_tests(1), Arc::new(Twice));
+    let mut listener = bus.subscribe(&subjects::heartbeat()).await.expect("subscribed");
+    for incarnation in 0..2 {
+        let beat = Heartbeat { incarnation, ..Default::default() };
+        bus.publish(&subjects::heartbeat(), beat).await.expect("published");
+    }
+    let began = tokio::time::Instant::now();
+    for _ in 0..2 {
+        assert_eq!(listener.next().await.expect("open").message.incarnation, 1);
+    }
+    assert_eq!(began.elapsed(), Duration::from_millis(5));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_an_error_that_names_the_setting() {
+    let error = Bus::connect("nats://127.0.0.1:1", &Chassis::real(dialtone_vocab::NodeId::new("x"))).await;
+    let error = error.err().expect("refused").to_string();
+    assert!(error.contains("bus.url"), "{error}");
+}
