@@ -56,7 +56,12 @@ impl Batch {
     }
 
     /// Commits only if the row has exactly this value.
-    pub fn expect_value(self, table: &'static str, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+    pub fn expect_value(
+        self,
+        table: &'static str,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> Self {
         self.want(table, key.into(), Want::Value(Bytes::from(value.into())))
     }
 

@@ -1,8 +1,9 @@
 //! A service's database.
 
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone_chassis::Chassis;
@@ -81,7 +82,7 @@ impl Db {
         engine: Arc<dyn Engine>,
         tables: &'static [&'static str],
         opened: &meta::Opened,
-        delay: Option<std::ops::RangeInclusive<std::time::Duration>>,
+        delay: Option<RangeInclusive<Duration>>,
         chassis: &Chassis,
     ) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
@@ -152,7 +153,12 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::get`].
-    pub fn scan(&self, table: &str, range: impl RangeBounds<Vec<u8>>, limit: usize) -> Result<Rows, StoreError> {
+    pub fn scan(
+        &self,
+        table: &str,
+        range: impl RangeBounds<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Rows, StoreError> {
         self.rows(table, owned(&range), limit, false)
     }
 

@@ -73,7 +73,9 @@ pub(crate) fn open(
 /// Sees that the folder is ours, or makes it ours if it is new or empty.
 fn claim(folder: &Path) -> Result<(), StoreError> {
     let io = |error: io::Error| match error.kind() {
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => StoreError::NotOurs { path: folder.to_owned() },
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            StoreError::NotOurs { path: folder.to_owned() }
+        }
         _ => damaged(folder, &error),
     };
     fs::create_dir_all(folder).map_err(io)?;
@@ -126,7 +128,8 @@ impl FileEngine {
             other => damaged(home, &other),
         };
         let database = Database::builder(data).worker_threads(WORKERS).open().map_err(failed)?;
-        let known = |table: &str| manifest.is_some_and(|it| table == META || it.tables.iter().any(|t| t == table));
+        let known =
+            |table: &str| manifest.is_some_and(|it| table == META || it.tables.iter().any(|t| t == table));
         let mut spaces = Vec::new();
         for table in with_meta(tables) {
             if known(table) && !database.keyspace_exists(table) {
@@ -176,7 +179,11 @@ impl Engine for FileEngine {
             let value = self.open_value(table, &key, &stored)?;
             Ok((Bytes::copy_from_slice(&key), value))
         };
-        if backwards { rows.rev().take(limit).map(row).collect() } else { rows.take(limit).map(row).collect() }
+        if backwards {
+            rows.rev().take(limit).map(row).collect()
+        } else {
+            rows.take(limit).map(row).collect()
+        }
     }
 
     fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {

@@ -1,8 +1,10 @@
 //! Durable rows for the services: tables of byte keys and values, one writer per database.
 //!
 //! ```text
-//!   actors ── commit(batch) ──► queue ──► writer ──► conditions, maxima ──► engine: one batch, one fsync ──► answers to all
-//!      └───── get, scan ──────────────────────────────────────────────────► engine
+//!   actors ── commit(batch) ──► queue ──► writer ──► conditions, maxima ──► engine: one batch, one fsync
+//!      │  ▲                                  │                                  ▲
+//!      │  └──────────── answers to all ◄─────┘                                  │
+//!      └───── get, scan ────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! While one fsync runs, commits queue; the next group takes all of them. An answer means that the rows are on disk.

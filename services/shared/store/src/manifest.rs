@@ -35,7 +35,13 @@ impl Manifest {
     }
 
     /// Whether the data that this manifest speaks of can be there and is for this program.
-    pub(crate) fn check(&self, home: &Path, data: &Path, service: &str, schema: u32) -> Result<(), StoreError> {
+    pub(crate) fn check(
+        &self,
+        home: &Path,
+        data: &Path,
+        service: &str,
+        schema: u32,
+    ) -> Result<(), StoreError> {
         if self.schema != schema {
             let service = service.to_owned();
             return Err(StoreError::WrongSchema { service, found: self.schema, wanted: schema });
@@ -46,7 +52,9 @@ impl Manifest {
         match fs::read_dir(data).map(|mut files| files.next().is_some()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::Missing { path: data.to_owned() }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Missing { path: data.to_owned() }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(StoreError::Missing { path: data.to_owned() })
+            }
             Err(error) => Err(damaged(home, &error)),
         }
     }
@@ -75,7 +83,8 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes_and_nothing_cut_short() {
-        let manifest = Manifest { schema: 3, shards: 1024, epoch: 77, tables: vec!["log".into(), "mark".into()] };
+        let manifest =
+            Manifest { schema: 3, shards: 1024, epoch: 77, tables: vec!["log".into(), "mark".into()] };
         let text = manifest.to_text();
         assert_eq!(Manifest::parse(&text), Some(manifest));
         for cut in 0..text.len() - "log,mark\n".len() {

@@ -26,7 +26,8 @@ pub(crate) fn commit_group(
 ) -> Result<Outcomes, StoreError> {
     let mut plan = Plan { engine, tables, pending: BTreeMap::new() };
     let outcomes = group.into_iter().map(|batch| plan.add(batch)).collect();
-    let rows: Vec<_> = plan.pending.into_iter().map(|((table, key), value)| Row { table, key, value }).collect();
+    let rows: Vec<_> =
+        plan.pending.into_iter().map(|((table, key), value)| Row { table, key, value }).collect();
     if !rows.is_empty() {
         engine.write(rows)?;
     }
