@@ -1,0 +1,157 @@
+//! The sessions of this gateway: where items from the bus find them, and what their beats say.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dialtone_chassis::auth::Caller;
+use dialtone_proto::bus::v1::{GatewayItem, SessionBeat};
+use dialtone_vocab::UserId;
+use tokio::sync::mpsc;
+
+use crate::limits::{MAX_SESSIONS, SESSION_MAILBOX};
+
+/// How far a session is at each owner, as its beats say: written by the stream, read by the beat.
+#[derive(Debug, Default)]
+pub(crate) struct Progress([(AtomicU64, AtomicU64); 3]);
+
+impl Progress {
+    /// Notes generation and received frames at an owner.
+    pub(crate) fn note(&self, slot: usize, beat: &SessionBeat) {
+        self.0[slot].0.store(u64::from(beat.generation), Ordering::Relaxed);
+        self.0[slot].1.store(beat.received, Ordering::Relaxed);
+    }
+
+    fn beat(&self, slot: usize, ticket: u64, user: UserId) -> Option<SessionBeat> {
+        let generation = u32::try_from(self.0[slot].0.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let received = self.0[slot].1.load(Ordering::Relaxed);
+        (generation > 0).then(|| SessionBeat { ticket, generation, received, user: user.to_vec() })
+    }
+}
+
+#[derive(Clone)]
+struct Entry {
+    caller: Caller,
+    mailbox: mpsc::Sender<GatewayItem>,
+    progress: Arc<Progress>,
+}
+
+/// All sessions. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Registry {
+    sessions: Arc<RwLock<BTreeMap<u64, Entry>>>,
+    last: Arc<AtomicU64>,
+}
+
+/// What a new stream gets.
+pub(crate) struct Registered {
+    pub(crate) ticket: u64,
+    pub(crate) mailbox: mpsc::Receiver<GatewayItem>,
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// It waits for the stream.
+    Yes,
+    /// The stream is gone: nothing waits for it.
+    Gone,
+    /// The stream is too slow: the item is dropped, and its number will be missed.
+    Full,
+}
+
+impl Registry {
+    /// Adds a session; `None` when there are too many.
+    pub(crate) fn add(&self, caller: Caller) -> Option<Registered> {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() >= MAX_SESSIONS {
+            return None;
+        }
+        let ticket = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, mailbox) = mpsc::channel(SESSION_MAILBOX);
+        let progress = Arc::new(Progress::default());
+        sessions.insert(ticket, Entry { caller, mailbox: sender, progress: progress.clone() });
+        Some(Registered { ticket, mailbox, progress })
+    }
+
+    /// Forgets a session.
+    pub(crate) fn remove(&self, ticket: u64) {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+    }
+
+    /// Hands items to their sessions.
+    pub(crate) fn hand(&self, items: Vec<GatewayItem>, mut outcome: impl FnMut(Handed)) {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        for item in items {
+            outcome(match sessions.get(&item.ticket).map(|entry| entry.mailbox.try_send(item)) {
+                Some(Ok(())) => Handed::Yes,
+                Some(Err(mpsc::error::TrySendError::Full(_))) => Handed::Full,
+                Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Handed::Gone,
+            });
+        }
+    }
+
+    /// The beats of every session at an owner, by user.
+    pub(crate) fn beats(&self, slot: usize) -> Vec<(UserId, SessionBeat)> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let beat = |(ticket, entry): (&u64, &Entry)| {
+            let user = entry.caller.user;
+            entry.progress.beat(slot, *ticket, user).map(|beat| (user, beat))
+        };
+        sessions.iter().filter_map(beat).collect()
+    }
+
+    /// The tickets of the sessions for which `which` holds.
+    pub(crate) fn tickets(&self, which: impl Fn(&Caller) -> bool) -> Vec<u64> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().filter(|(_, entry)| which(&entry.caller)).map(|(ticket, _)| *ticket).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dialtone_vocab::{DeviceId, PhoneNumber, SessionId, UnixMillis};
+
+    use super::*;
+
+    fn caller() -> Caller {
+        Caller {
+            user: UserId::new([1; 16]),
+            device: DeviceId(1),
+            session: SessionId::new([2; 16]),
+            number: PhoneNumber::parse_e164("+14155550101").expect("valid"),
+            expires: UnixMillis(0),
+        }
+    }
+
+    fn item(ticket: u64) -> GatewayItem {
+        GatewayItem { ticket, ..Default::default() }
+    }
+
+    #[test]
+    fn items_find_their_session_until_it_is_full_or_gone() {
+        let registry = Registry::default();
+        let mut one = registry.add(caller()).expect("room");
+        let mut outcomes = Vec::new();
+        registry.hand(vec![item(one.ticket), item(99)], |outcome| outcomes.push(outcome));
+        assert_eq!(outcomes, [Handed::Yes, Handed::Gone]);
+        assert_eq!(one.mailbox.try_recv().map(|item| item.ticket), Ok(one.ticket));
+        outcomes.clear();
+        registry.hand(vec![item(one.ticket); SESSION_MAILBOX + 1], |outcome| outcomes.push(outcome));
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Handed::Full).count(), 1);
+        registry.remove(one.ticket);
+        assert!(registry.tickets(|_| true).is_empty());
+    }
+
+    #[test]
+    fn a_session_that_never_attached_has_no_beat() {
+        let registry = Registry::default();
+        let one = registry.add(caller()).expect("room");
+        assert!(registry.beats(0).is_empty());
+        one.progress.note(0, &SessionBeat { generation: 2, received: 5, ..Default::default() });
+        let beats = registry.beats(0);
+        assert_eq!((beats[0].1.ticket, beats[0].1.generation, beats[0].1.received), (one.ticket, 2, 5));
+        assert!(registry.beats(1).is_empty());
+    }
+}
