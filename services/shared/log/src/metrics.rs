@@ -11,7 +11,8 @@ fn counter(name: &'static str, help: &'static str) -> Counter<u64> {
     opentelemetry::global::meter("dialtone.log").u64_counter(name).with_description(help).build()
 }
 
-static OPENED: LazyLock<Counter<u64>> = LazyLock::new(|| counter("dialtone_log_opened", "Logs opened, by kind"));
+static OPENED: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("dialtone_log_opened", "Logs opened, by kind"));
 static GHOSTS: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("dialtone_log_ghosts", "Rows found at opening that are not the log, by kind"));
 static SWEPT: LazyLock<Counter<u64>> =

@@ -159,3 +159,62 @@ impl<A: Clone> Sink<A> {
         self.sources.values().map(|from| from.answers.len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: LogId = LogId::new([1; 16]);
+    const B: LogId = LogId::new([2; 16]);
+
+    fn answered(source: LogId, position: u64, answer: &'static str) -> Answered<&'static str> {
+        Answered { source, position, answer }
+    }
+
+    #[test]
+    fn takes_in_order_once_and_answers_when_settled() {
+        let mut sink = Sink::default();
+        assert_eq!(sink.offered(A, 0, 0, 4), Step::Take { position: 4, prev: 0 });
+        sink.taking(A, 4, 1, "kept");
+        assert_eq!(sink.offered(A, 0, 4, 6), Step::Take { position: 6, prev: 4 });
+        sink.taking(A, 6, 2, "declined");
+        assert_eq!(sink.offered(A, 0, 0, 4), Step::Wait { position: 4 }, "not answered before it is settled");
+        assert_eq!(sink.settled(1), vec![answered(A, 4, "kept")]);
+        assert_eq!(sink.offered(A, 0, 0, 4), Step::Again { position: 4, answer: "kept" });
+        assert_eq!(sink.offered(A, 0, 4, 6), Step::Wait { position: 6 });
+        assert_eq!(sink.settled(9), vec![answered(A, 6, "declined")]);
+        assert_eq!((sink.taken(A), sink.taken(B), sink.remembered()), (6, 0, 2));
+    }
+
+    #[test]
+    fn a_gap_is_answered_with_what_is_settled() {
+        let mut sink = Sink::default();
+        sink.restore(A, 4, "kept");
+        assert_eq!(sink.offered(A, 0, 5, 6), Step::Expected { taken: 4 });
+        assert_eq!(sink.offered(A, 0, 0, 6), Step::Expected { taken: 4 });
+        assert_eq!(sink.offered(A, 0, 4, 6), Step::Take { position: 6, prev: 4 });
+        sink.taking(A, 6, 8, "kept");
+        assert_eq!(sink.offered(A, 0, 7, 8), Step::Expected { taken: 4 }, "6 is under way");
+        assert_eq!(sink.offered(B, 0, 0, 6), Step::Take { position: 6, prev: 0 }, "each source for itself");
+    }
+
+    #[test]
+    fn forgets_what_the_source_has_settled_and_looks_it_up_if_asked_all_the_same() {
+        let mut sink = Sink::default();
+        (1..=3).for_each(|position| sink.restore(A, position, "kept"));
+        assert_eq!(sink.offered(A, 2, 3, 4), Step::Take { position: 4, prev: 3 });
+        assert_eq!(sink.remembered(), 1);
+        assert_eq!(sink.offered(A, 0, 1, 2), Step::Look { position: 2 });
+        assert_eq!(sink.offered(A, 0, 2, 3), Step::Again { position: 3, answer: "kept" });
+    }
+
+    #[test]
+    fn a_mark_alone_says_what_was_taken_but_not_how() {
+        let mut sink = Sink::default();
+        sink.restore_mark(A, 9);
+        assert_eq!(sink.offered(A, 0, 7, 8), Step::Look { position: 8 });
+        sink.recall(A, 8, "moved");
+        assert_eq!(sink.offered(A, 0, 7, 8), Step::Again { position: 8, answer: "moved" });
+        assert_eq!(sink.offered(A, 0, 9, 10), Step::Take { position: 10, prev: 9 });
+    }
+}

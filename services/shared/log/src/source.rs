@@ -136,10 +136,16 @@ impl Source {
         }
     }
 
-    /// The receiver has not the position before the first one offered: it has taken everything up to `taken`.
+    /// The position before the first one offered is not the last that the receiver took: that is `taken`.
     pub fn expected(&mut self, taken: u64) -> Back {
-        if self.flight.take_if(|flight| taken < flight.prev).is_none() {
-            return Back::Stale;
+        let Some(flight) = self.flight.take_if(|flight| taken != flight.prev) else { return Back::Stale };
+        if taken > flight.prev {
+            if self.positions.range(..=taken).next().is_some() {
+                self.flight = Some(flight);
+                return Back::Stale;
+            }
+            // It has taken positions that are no longer here: past their time before the mark had moved.
+            self.settled = taken;
         }
         if taken < self.settled {
             return Back::Below { taken };
@@ -179,5 +185,104 @@ impl Source {
     /// Whether everything that was added is done.
     pub fn is_level(&self) -> bool {
         self.positions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_000);
+
+    fn source(settled: u64, positions: &[u64]) -> Source {
+        let mut source = Source::new(settled);
+        positions.iter().for_each(|position| source.add(*position));
+        source
+    }
+
+    fn offer(settled: u64, prev: u64, positions: &[u64]) -> Option<Offer> {
+        Some(Offer { settled, prev, positions: positions.to_vec() })
+    }
+
+    #[test]
+    fn one_batch_at_a_time_each_behind_the_one_before() {
+        let mut source = source(3, &[5, 9]);
+        assert_eq!(source.poll(NOW), offer(3, 3, &[5, 9]));
+        source.add(12);
+        assert_eq!(source.poll(NOW), None, "one is under way");
+        assert!(source.answered(5));
+        assert_eq!(source.poll(NOW), None, "still is");
+        assert!(source.answered(9));
+        assert_eq!(source.poll(NOW), offer(3, 9, &[12]));
+    }
+
+    #[test]
+    fn a_batch_has_64_positions() {
+        let all: Vec<_> = (1..=100).collect();
+        let mut source = source(0, &all);
+        assert_eq!(source.poll(NOW), offer(0, 0, &all[..64]));
+        (1..=64).for_each(|position| assert!(source.answered(position)));
+        assert_eq!(source.poll(NOW), offer(0, 64, &all[64..]));
+    }
+
+    #[test]
+    fn silence_repeats_from_the_first_missing_answer_and_waits_longer_each_time() {
+        let mut source = source(0, &[1, 2, 3]);
+        let mut now = NOW;
+        assert_eq!(source.poll(now), offer(0, 0, &[1, 2, 3]));
+        assert!(source.answered(1));
+        for wait in [500, 1_000, 2_000, 4_000, 8_000, 8_000] {
+            assert_eq!(source.wake_at(), Some(UnixMillis(now.0 + wait)));
+            now.0 += wait - 1;
+            assert_eq!(source.poll(now), None);
+            now.0 += 1;
+            assert_eq!(source.poll(now), offer(0, 1, &[2, 3]));
+        }
+        assert!(source.answered(2));
+        now.0 += 8_000;
+        assert_eq!(source.poll(now), offer(0, 2, &[3]));
+        assert_eq!(source.wake_at(), Some(UnixMillis(now.0 + 1_000)), "an answer shortens the wait again");
+    }
+
+    #[test]
+    fn the_mark_moves_only_in_order_and_offers_say_what_is_on_disk() {
+        let mut source = source(0, &[1, 2, 3]);
+        source.poll(NOW);
+        assert!([1, 2, 3].into_iter().all(|position| source.answered(position)));
+        assert!(!source.answered(2), "once");
+        assert_eq!(source.done(2), None, "1 is not done");
+        assert_eq!(source.done(1), Some(2));
+        assert_eq!(source.done(1), None);
+        source.add(2);
+        source.add(4);
+        assert_eq!(source.poll(NOW), offer(0, 3, &[4]));
+        source.mark_written(2);
+        assert_eq!(source.poll(NOW.plus(OFFER_RETRY)), offer(2, 3, &[4]));
+        assert_eq!((source.done(3), source.waiting(), source.is_level()), (Some(3), 1, false));
+    }
+
+    #[test]
+    fn goes_back_to_what_the_receiver_has() {
+        let mut source = source(0, &[1, 2, 3, 4]);
+        source.poll(NOW);
+        assert!((1..=4).all(|position| source.answered(position)));
+        source.add(5);
+        assert_eq!(source.poll(NOW), offer(0, 4, &[5]));
+        assert_eq!(source.expected(2), Back::Rewound);
+        assert_eq!(source.poll(NOW), offer(0, 2, &[3, 4, 5]));
+        assert_eq!(source.expected(2), Back::Stale, "said once already");
+        assert!(!source.answered(3) && !source.answered(4) && source.answered(5));
+        assert_eq!((source.expected(1), source.poll(NOW)), (Back::Stale, None));
+    }
+
+    #[test]
+    fn what_was_settled_and_is_lost_is_told_and_what_is_past_its_time_is_passed() {
+        let mut lost = source(7, &[9]);
+        lost.poll(NOW);
+        assert_eq!(lost.expected(4), Back::Below { taken: 4 });
+        let mut past = source(3, &[9]);
+        past.poll(NOW);
+        assert_eq!(past.expected(7), Back::Rewound);
+        assert_eq!(past.poll(NOW), offer(3, 7, &[9]));
     }
 }

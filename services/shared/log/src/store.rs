@@ -268,7 +268,8 @@ impl LogStore {
                 continue;
             }
             let bucket = bucket_of(tail);
-            let dropped = self.db.delete_range(LOG, bucket_key(log, bucket)..bucket_key(log, bucket + 1)).await?;
+            let dropped =
+                self.db.delete_range(LOG, bucket_key(log, bucket)..bucket_key(log, bucket + 1)).await?;
             metrics::swept(self.kind, dropped);
             let newest = self.db.scan_prefix_rev(TAIL, log.as_bytes(), 1)?;
             if newest.first().is_some_and(|(newest, _)| newest != key) {

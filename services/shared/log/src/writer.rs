@@ -174,7 +174,11 @@ impl Log {
     /// Whether nothing waits and nothing is under way: then the owner may forget the log and open it again later.
     /// Lazy marks that were not written don't count.
     pub fn is_idle(&self) -> bool {
-        self.flight.is_none() && self.queue.is_empty() && !self.urgent && self.due.is_empty() && self.done.is_empty()
+        self.flight.is_none()
+            && self.queue.is_empty()
+            && !self.urgent
+            && self.due.is_empty()
+            && self.done.is_empty()
     }
 
     /// Queues an entry and returns the index that it will have. It is not settled before [`Log::settled`] says so.
@@ -238,8 +242,15 @@ impl Log {
         let due = std::mem::take(&mut self.due).into_iter().map(of).collect();
         let done = std::mem::take(&mut self.done).into_iter().map(of).collect();
         self.writes += 1;
-        let write =
-            Write(std::sync::Arc::new(Content { log: id, number: self.writes, rows, begins, marks, due, done }));
+        let write = Write(std::sync::Arc::new(Content {
+            log: id,
+            number: self.writes,
+            rows,
+            begins,
+            marks,
+            due,
+            done,
+        }));
         self.flight = Some(write.clone());
         Some(write)
     }
@@ -266,7 +277,11 @@ impl Log {
     /// The write is on disk, and [`crate::LogStore::write`] has checked afterwards that this owner still is the
     /// owner: everything in it is settled. A write that is not the one under way settles nothing.
     pub fn settled(&mut self, write: &Write) -> Settled {
-        if self.flight.as_ref().is_none_or(|flight| flight.0.number != write.0.number || write.0.log != self.id) {
+        if self
+            .flight
+            .as_ref()
+            .is_none_or(|flight| flight.0.number != write.0.number || write.0.log != self.id)
+        {
             return Settled::default();
         }
         self.flight = None;
@@ -285,3 +300,6 @@ pub(crate) struct End {
     pub(crate) bucket: Option<u32>,
     pub(crate) keep_until: UnixMillis,
 }
+
+#[cfg(test)]
+mod tests;

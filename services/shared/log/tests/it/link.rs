@@ -1,0 +1,239 @@
+//! One log offers to another over a link that loses, repeats and reorders, while both sides die at any moment.
+
+use dialtone_log::limits::OFFER_RETRY_MOST;
+use dialtone_log::{Back, Offer, Sink, Source, Step};
+use dialtone_vocab::{LogId, UnixMillis};
+use proptest::prelude::*;
+
+const SOURCE: LogId = LogId::new([1; 16]);
+
+#[derive(Debug, Clone)]
+enum Frame {
+    Offer(Offer),
+    Answer { position: u64, answer: u32 },
+    Expected { taken: u64 },
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append { gap: u64 },
+    Poll,
+    Deliver { nth: usize },
+    Repeat { nth: usize },
+    Lose { nth: usize },
+    SinkSettles,
+    SourceSettles,
+    MarkIsWritten,
+    SourceDies,
+    SinkDies,
+    Wait { ms: u64 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (1..4_u64).prop_map(|gap| Op::Append { gap }),
+        4 => Just(Op::Poll),
+        8 => (0..8_usize).prop_map(|nth| Op::Deliver { nth }),
+        2 => (0..8_usize).prop_map(|nth| Op::Repeat { nth }),
+        2 => (0..8_usize).prop_map(|nth| Op::Lose { nth }),
+        4 => Just(Op::SinkSettles),
+        4 => Just(Op::SourceSettles),
+        2 => Just(Op::MarkIsWritten),
+        1 => Just(Op::SourceDies),
+        1 => Just(Op::SinkDies),
+        2 => (1..2_000_u64).prop_map(|ms| Op::Wait { ms }),
+    ]
+}
+
+/// An entry of the taking log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Taken {
+    position: u64,
+    prev: u64,
+    answer: u32,
+}
+
+/// Both sides: what is on disk, and what is in memory and lost with the process.
+struct World {
+    now: UnixMillis,
+    link: Vec<Frame>,
+    // The offering side.
+    log: Vec<u64>,
+    mark: u64,
+    source: Source,
+    deciding: Vec<u64>,
+    told: std::collections::BTreeMap<u64, u32>,
+    below: u32,
+    // The taking side.
+    taken: Vec<Taken>,
+    pushed: Vec<Taken>,
+    sink: Sink<u32>,
+    next_answer: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            now: UnixMillis(0),
+            link: Vec::new(),
+            log: Vec::new(),
+            mark: 0,
+            source: Source::new(0),
+            deciding: Vec::new(),
+            told: std::collections::BTreeMap::new(),
+            below: 0,
+            taken: Vec::new(),
+            pushed: Vec::new(),
+            sink: Sink::default(),
+            next_answer: 0,
+        }
+    }
+
+    fn run(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        match *op {
+            Op::Append { gap } => {
+                let position = self.log.last().unwrap_or(&0) + gap;
+                self.log.push(position);
+                self.source.add(position);
+            }
+            Op::Poll => self.link.extend(self.source.poll(self.now).map(Frame::Offer)),
+            Op::Deliver { nth } if nth < self.link.len() => {
+                let frame = self.link.remove(nth);
+                self.deliver(frame)?;
+            }
+            Op::Repeat { nth } if nth < self.link.len() => self.deliver(self.link[nth].clone())?,
+            Op::Lose { nth } if nth < self.link.len() => drop(self.link.remove(nth)),
+            Op::Deliver { .. } | Op::Repeat { .. } | Op::Lose { .. } => {}
+            Op::SinkSettles => self.sink_settles(),
+            Op::SourceSettles => {
+                for position in std::mem::take(&mut self.deciding) {
+                    self.source.done(position);
+                }
+            }
+            Op::MarkIsWritten => {
+                self.mark = self.mark.max(self.source.settled());
+                self.source.mark_written(self.mark);
+            }
+            Op::SourceDies => {
+                self.deciding.clear();
+                self.begin_source(self.mark);
+            }
+            Op::SinkDies => {
+                self.pushed.clear();
+                self.sink = Sink::default();
+                // The marks say how far, the last bucket only some of the answers.
+                self.sink.restore_mark(SOURCE, self.taken.last().map_or(0, |taken| taken.position));
+                for taken in self.taken.iter().rev().take(3) {
+                    self.sink.restore(SOURCE, taken.position, taken.answer);
+                }
+            }
+            Op::Wait { ms } => self.now.0 += ms,
+        }
+        self.check()
+    }
+
+    fn begin_source(&mut self, settled: u64) {
+        self.source = Source::new(settled);
+        self.log.iter().for_each(|position| self.source.add(*position));
+    }
+
+    fn sink_settles(&mut self) {
+        self.taken.append(&mut self.pushed);
+        for answered in self.sink.settled(self.taken.len() as u64) {
+            self.link.push(Frame::Answer { position: answered.position, answer: answered.answer });
+        }
+    }
+
+    fn deliver(&mut self, frame: Frame) -> Result<(), TestCaseError> {
+        match frame {
+            Frame::Offer(offer) => self.take(&offer),
+            Frame::Answer { position, answer } => {
+                let first = *self.told.entry(position).or_insert(answer);
+                prop_assert_eq!(first, answer, "position {} is always answered the same way", position);
+                prop_assert!(
+                    self.taken.iter().any(|taken| taken.position == position),
+                    "answered, not settled"
+                );
+                if self.source.answered(position) {
+                    self.deciding.push(position);
+                }
+            }
+            Frame::Expected { taken } => {
+                if let Back::Below { taken } = self.source.expected(taken) {
+                    self.below += 1;
+                    self.begin_source(taken);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, offer: &Offer) {
+        let mut prev = offer.prev;
+        for &position in &offer.positions {
+            match self.sink.offered(SOURCE, offer.settled, prev, position) {
+                Step::Take { position, prev } => {
+                    let answer = self.next_answer;
+                    self.next_answer += 1;
+                    self.pushed.push(Taken { position, prev, answer });
+                    let idx = (self.taken.len() + self.pushed.len()) as u64;
+                    self.sink.taking(SOURCE, position, idx, answer);
+                }
+                Step::Again { position, answer } => self.link.push(Frame::Answer { position, answer }),
+                Step::Wait { .. } => {}
+                Step::Look { position } => {
+                    let found = self.taken.iter().find(|taken| taken.position == position).copied();
+                    // What the source says is behind it was taken, in this log or nowhere.
+                    let answer = found.expect("what was taken is in the log").answer;
+                    self.sink.recall(SOURCE, position, answer);
+                    self.link.push(Frame::Answer { position, answer });
+                }
+                Step::Expected { taken } => {
+                    self.link.push(Frame::Expected { taken });
+                    return;
+                }
+            }
+            prev = position;
+        }
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let taken: Vec<_> = self.taken.iter().map(|taken| taken.position).collect();
+        prop_assert!(self.log.starts_with(&taken), "each once, in order: {taken:?} of {:?}", self.log);
+        let mut prev = 0;
+        for entry in self.taken.iter().chain(&self.pushed) {
+            prop_assert_eq!(entry.prev, prev);
+            prev = entry.position;
+        }
+        let settled = self.source.settled();
+        prop_assert!(settled <= taken.last().copied().unwrap_or(0), "settled here, but not taken there");
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn every_position_is_taken_once_and_in_order(ops in proptest::collection::vec(op(), 1..150)) {
+        let mut world = World::new();
+        for op in &ops {
+            world.run(op)?;
+        }
+        // Then the weather clears.
+        for _ in 0..200 {
+            let fair = [Op::Wait { ms: 8_000 }, Op::Poll, Op::SinkSettles, Op::SourceSettles, Op::MarkIsWritten];
+            for op in &fair {
+                while !world.link.is_empty() {
+                    world.run(&Op::Deliver { nth: 0 })?;
+                }
+                world.run(op)?;
+            }
+        }
+        prop_assert_eq!(OFFER_RETRY_MOST.as_millis(), 8_000);
+        prop_assert!(world.source.is_level());
+        let taken: Vec<_> = world.taken.iter().map(|taken| taken.position).collect();
+        prop_assert_eq!(&taken, &world.log);
+        prop_assert_eq!(world.mark, world.log.last().copied().unwrap_or(0));
+    }
+}
