@@ -131,6 +131,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn indexes_have_no_gap_and_marks_are_there_before_the_next_bucket(
         ops in proptest::collection::vec(op(), 1..200), tail in 0..2_000_u64,

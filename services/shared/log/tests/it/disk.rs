@@ -89,6 +89,21 @@ async fn opening_reads_the_last_bucket_whole() {
 }
 
 #[tokio::test]
+async fn opening_writes_the_last_write_once_more() {
+    let disk = MemoryDisk::new();
+    let old = store(&disk, 1);
+    let mut log = filled(&old, 3, NOW).await;
+    assert_eq!((log.push(1, content(4)), log.push(1, content(5))), (4, 5));
+    drain(&old, &mut log, NOW).await;
+    let new = store(&disk, 2);
+    open(&new).await;
+    let rows = new.db().scan_prefix("log", log.id().as_bytes(), 100).expect("scans");
+    let epochs: Vec<_> = rows.iter().map(|(key, _)| (key[27], key[35])).collect();
+    assert_eq!(epochs, [(1, 1), (2, 1), (3, 1), (4, 1), (4, 2), (5, 1), (5, 2)]);
+    assert_eq!(rows[3].1, rows[4].1, "as it was, its time too");
+}
+
+#[tokio::test]
 async fn reads_pages_from_the_middle() {
     let store = store(&MemoryDisk::new(), 1);
     let log = filled(&store, 1_200, NOW).await;

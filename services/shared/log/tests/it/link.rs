@@ -1,5 +1,7 @@
 //! One log offers to another over a link that loses, repeats and reorders, while both sides die at any moment.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use dialtone_log::limits::OFFER_RETRY_MOST;
 use dialtone_log::{Back, Offer, Sink, Source, Step};
 use dialtone_vocab::{LogId, UnixMillis};
@@ -16,17 +18,31 @@ enum Frame {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Append { gap: u64 },
+    Append {
+        gap: u64,
+    },
     Poll,
-    Deliver { nth: usize },
-    Repeat { nth: usize },
-    Lose { nth: usize },
+    Deliver {
+        nth: usize,
+    },
+    Repeat {
+        nth: usize,
+    },
+    Lose {
+        nth: usize,
+    },
     SinkSettles,
     SourceSettles,
     MarkIsWritten,
     SourceDies,
     SinkDies,
-    Wait { ms: u64 },
+    Wait {
+        ms: u64,
+    },
+    /// The taking side is put back from a copy that lacks its last entries.
+    SinkIsPutBack {
+        lacks: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -43,6 +59,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::SinkDies),
         2 => (1..2_000_u64).prop_map(|ms| Op::Wait { ms }),
     ]
+}
+
+fn op_or_loss() -> impl Strategy<Value = Op> {
+    prop_oneof![30 => op(), 1 => (1..6_usize).prop_map(|lacks| Op::SinkIsPutBack { lacks })]
 }
 
 /// An entry of the taking log.
@@ -62,8 +82,9 @@ struct World {
     mark: u64,
     source: Source,
     deciding: Vec<u64>,
-    told: std::collections::BTreeMap<u64, u32>,
-    below: u32,
+    decided: BTreeSet<u64>,
+    told: BTreeMap<u64, u32>,
+    lost: bool,
     // The taking side.
     taken: Vec<Taken>,
     pushed: Vec<Taken>,
@@ -80,8 +101,9 @@ impl World {
             mark: 0,
             source: Source::new(0),
             deciding: Vec::new(),
-            told: std::collections::BTreeMap::new(),
-            below: 0,
+            decided: BTreeSet::new(),
+            told: BTreeMap::new(),
+            lost: false,
             taken: Vec::new(),
             pushed: Vec::new(),
             sink: Sink::default(),
@@ -105,11 +127,12 @@ impl World {
             Op::Lose { nth } if nth < self.link.len() => drop(self.link.remove(nth)),
             Op::Deliver { .. } | Op::Repeat { .. } | Op::Lose { .. } => {}
             Op::SinkSettles => self.sink_settles(),
-            Op::SourceSettles => {
-                for position in std::mem::take(&mut self.deciding) {
-                    self.source.done(position);
-                }
+            Op::SourceSettles if !self.deciding.is_empty() => {
+                let position = self.deciding.remove(0);
+                self.decided.insert(position);
+                self.source.done(position);
             }
+            Op::SourceSettles => {}
             Op::MarkIsWritten => {
                 self.mark = self.mark.max(self.source.settled());
                 self.source.mark_written(self.mark);
@@ -118,16 +141,16 @@ impl World {
                 self.deciding.clear();
                 self.begin_source(self.mark);
             }
-            Op::SinkDies => {
-                self.pushed.clear();
-                self.sink = Sink::default();
-                // The marks say how far, the last bucket only some of the answers.
-                self.sink.restore_mark(SOURCE, self.taken.last().map_or(0, |taken| taken.position));
-                for taken in self.taken.iter().rev().take(3) {
-                    self.sink.restore(SOURCE, taken.position, taken.answer);
-                }
-            }
+            Op::SinkDies => self.begin_sink(),
             Op::Wait { ms } => self.now.0 += ms,
+            Op::SinkIsPutBack { lacks } => {
+                self.taken.truncate(self.taken.len().saturating_sub(lacks));
+                self.lost = true;
+                // That takes longer than a frame lives.
+                self.link.clear();
+                self.told.clear();
+                self.begin_sink();
+            }
         }
         self.check()
     }
@@ -135,6 +158,16 @@ impl World {
     fn begin_source(&mut self, settled: u64) {
         self.source = Source::new(settled);
         self.log.iter().for_each(|position| self.source.add(*position));
+    }
+
+    fn begin_sink(&mut self) {
+        self.pushed.clear();
+        self.sink = Sink::default();
+        // The marks say how far, the last bucket only some of the answers.
+        self.sink.restore_mark(SOURCE, self.taken.last().map_or(0, |taken| taken.position));
+        for taken in self.taken.iter().rev().take(3) {
+            self.sink.restore(SOURCE, taken.position, taken.answer);
+        }
     }
 
     fn sink_settles(&mut self) {
@@ -160,7 +193,6 @@ impl World {
             }
             Frame::Expected { taken } => {
                 if let Back::Below { taken } = self.source.expected(taken) {
-                    self.below += 1;
                     self.begin_source(taken);
                 }
             }
@@ -206,34 +238,54 @@ impl World {
             prev = entry.position;
         }
         let settled = self.source.settled();
-        prop_assert!(settled <= taken.last().copied().unwrap_or(0), "settled here, but not taken there");
+        let decided = self.log.iter().take_while(|position| **position <= settled);
+        prop_assert!(
+            decided.into_iter().all(|it| self.decided.contains(it)),
+            "the mark is past the undecided"
+        );
+        prop_assert!(
+            self.lost || settled <= taken.last().copied().unwrap_or(0),
+            "settled here, but not taken there"
+        );
+        Ok(())
+    }
+
+    /// The weather clears: then all that was appended is taken and settled.
+    fn clears(&mut self) -> Result<(), TestCaseError> {
+        self.run(&Op::Append { gap: 1 })?;
+        for _ in 0..200 {
+            let fair =
+                [Op::Wait { ms: 8_000 }, Op::Poll, Op::SinkSettles, Op::SourceSettles, Op::MarkIsWritten];
+            for op in &fair {
+                while !self.link.is_empty() {
+                    self.run(&Op::Deliver { nth: 0 })?;
+                }
+                self.run(op)?;
+            }
+        }
+        prop_assert_eq!(OFFER_RETRY_MOST.as_millis(), 8_000);
+        prop_assert!(self.source.is_level());
+        let taken: Vec<_> = self.taken.iter().map(|taken| taken.position).collect();
+        prop_assert_eq!(&taken, &self.log);
+        prop_assert_eq!(self.mark, self.log.last().copied().unwrap_or(0));
         Ok(())
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_position_is_taken_once_and_in_order(ops in proptest::collection::vec(op(), 1..150)) {
         let mut world = World::new();
-        for op in &ops {
-            world.run(op)?;
-        }
-        // Then the weather clears.
-        for _ in 0..200 {
-            let fair = [Op::Wait { ms: 8_000 }, Op::Poll, Op::SinkSettles, Op::SourceSettles, Op::MarkIsWritten];
-            for op in &fair {
-                while !world.link.is_empty() {
-                    world.run(&Op::Deliver { nth: 0 })?;
-                }
-                world.run(op)?;
-            }
-        }
-        prop_assert_eq!(OFFER_RETRY_MOST.as_millis(), 8_000);
-        prop_assert!(world.source.is_level());
-        let taken: Vec<_> = world.taken.iter().map(|taken| taken.position).collect();
-        prop_assert_eq!(&taken, &world.log);
-        prop_assert_eq!(world.mark, world.log.last().copied().unwrap_or(0));
+        ops.iter().try_for_each(|op| world.run(op))?;
+        world.clears()?;
+    }
+
+    #[test]
+    fn what_the_receiver_lost_is_offered_again(ops in proptest::collection::vec(op_or_loss(), 1..150)) {
+        let mut world = World::new();
+        ops.iter().try_for_each(|op| world.run(op))?;
+        world.clears()?;
     }
 }
