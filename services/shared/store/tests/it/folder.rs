@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone_store::{Batch, StoreError, StoreUrl};
+use dialtone_chassis::Chassis;
+use dialtone_store::{Batch, Commit, Db, StoreError, StoreUrl};
+use dialtone_vocab::NodeId;
+use futures::future::join_all;
 use tempfile::TempDir;
 
 use crate::contract::{TABLES, open, put, try_open, value};
@@ -191,4 +195,26 @@ async fn a_damaged_value_is_named_by_its_table() {
     assert_eq!(it.db.get("one", b"good"), Ok(Some(Bytes::from_static(b"x"))), "the rest is still served");
     put(&it.db, b"flipped", b"repaired").await;
     assert_eq!(value(&it.db, b"flipped"), Some(b"repaired".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_real_process_commits_gather_behind_the_fsync() {
+    let (_folder, url) = place();
+    let chassis = Chassis::real(NodeId::new("real"));
+    let db = Db::open(url, "alpha", TABLES, 1, &chassis).expect("opens");
+    let writers = (0..64_u64).map(|writer| {
+        let db = db.clone();
+        async move {
+            for n in 0..20_u64 {
+                let key = [writer.to_be_bytes(), n.to_be_bytes()].concat();
+                assert_eq!(db.commit(Batch::new().put("one", key, b"x")).await, Ok(Commit::Applied));
+            }
+        }
+    });
+    join_all(writers).await;
+    let stats = db.stats();
+    assert_eq!((stats.batches, db.scan("one", .., 10_000).map(|rows| rows.len())), (1_280, Ok(1_280)));
+    assert!(stats.groups * 4 < stats.batches, "{stats:?}");
+    drop(db);
+    assert!(chassis.tasks.shutdown(Duration::from_secs(10)).await);
 }
