@@ -67,6 +67,8 @@ reasons! {
     TokenInvalid, "TOKEN_INVALID", Unauthenticated;
     /// The token has run out; refresh it.
     TokenExpired, "TOKEN_EXPIRED", Unauthenticated;
+    /// Number, device, key or nonce do not fit together; which of them is not told.
+    LoginRefused, "LOGIN_REFUSED", Unauthenticated;
     /// The session was ended (logout, revocation).
     SessionRevoked, "SESSION_REVOKED", Unauthenticated;
     /// A registration or login session that is unknown, used up or expired.

@@ -1,0 +1,151 @@
+//! The bus door: MO claims come in; codes, facts and ended sessions go out.
+
+use dialtone_bus::{Bus, BusError, Subscription, subjects};
+use dialtone_chassis::Chassis;
+use dialtone_proto::bus::v1::{FactTaken, MoClaim, MoClaimed, SessionEnded, SmsSubmit, SmsTaken, sms_submit};
+use dialtone_vocab::{PhoneNumber, SessionId, UserId};
+
+use crate::handle::Handle;
+use crate::limits::{RETRY_FIRST, RETRY_MAX, SMS_TRIES, SMS_WITHIN, SWEEP_EVERY};
+use crate::store::Store;
+
+/// Hands codes to the SMS service. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct CodeSender {
+    chassis: Chassis,
+    bus: Bus,
+}
+
+impl CodeSender {
+    pub(crate) fn new(chassis: &Chassis, bus: &Bus) -> Self {
+        Self { chassis: chassis.clone(), bus: bus.clone() }
+    }
+
+    /// Sends in the background: the caller's answer takes the same time whether anything is sent or not.
+    pub(crate) fn send(&self, number: PhoneNumber, code: &str, message_id: [u8; 16]) {
+        let submit = SmsSubmit {
+            message_id: message_id.to_vec(),
+            to: number.to_string(),
+            text: format!("Dialtone code: {code}. Never tell it to anybody."),
+            kind: sms_submit::Kind::Code.into(),
+            ..Default::default()
+        };
+        let this = self.clone();
+        self.chassis.tasks.spawn("identity code", async move { this.deliver(submit).await });
+    }
+
+    async fn deliver(&self, submit: SmsSubmit) {
+        let mut pause = RETRY_FIRST;
+        for _ in 0..SMS_TRIES {
+            let asked =
+                self.bus.request::<_, SmsTaken>(&subjects::sms_send(), submit.clone(), SMS_WITHIN).await;
+            match asked {
+                Ok(taken) if taken.refused.is_empty() => return,
+                Ok(taken) => {
+                    return tracing::warn!(reason = taken.refused, "a code was refused by the SMS service");
+                }
+                Err(error) => tracing::debug!(%error, "a code was not taken yet"),
+            }
+            self.chassis.clock.sleep(self.chassis.rng.jitter(pause)).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        tracing::warn!("the SMS service did not take a code");
+    }
+}
+
+/// Tells gateways which sessions have ended. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SessionsEnded {
+    chassis: Chassis,
+    bus: Bus,
+}
+
+impl SessionsEnded {
+    pub(crate) fn new(chassis: &Chassis, bus: &Bus) -> Self {
+        Self { chassis: chassis.clone(), bus: bus.clone() }
+    }
+
+    pub(crate) fn tell(&self, user: UserId, session: SessionId) {
+        let (bus, ended) =
+            (self.bus.clone(), SessionEnded { session_id: session.to_vec(), user: user.to_vec() });
+        self.chassis.tasks.spawn("identity ended", async move {
+            if let Err(error) = bus.publish(&subjects::gateway_fact(), ended).await {
+                tracing::warn!(%error, "an ended session was not told");
+            }
+        });
+    }
+}
+
+/// Opens the door.
+pub(crate) async fn open(bus: &Bus, handle: Handle, store: Store) -> Result<(), BusError> {
+    let claims = bus.subscribe_group(&subjects::identity_mo(), "identity").await?;
+    let chassis = handle.chassis.clone();
+    chassis.tasks.spawn("identity claims", hear_claims(handle, claims));
+    chassis.tasks.spawn("identity facts", tell_facts(chassis.clone(), bus.clone(), store.clone()));
+    chassis.tasks.spawn("identity sweep", sweep(chassis.clone(), store));
+    Ok(())
+}
+
+async fn hear_claims(handle: Handle, mut claims: Subscription<MoClaim>) {
+    let stop = handle.chassis.tasks.stop_token();
+    loop {
+        let claim = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            claim = claims.next() => match claim {
+                Some(claim) => claim,
+                None => return,
+            },
+        };
+        if claim.is_late(handle.chassis.clock.now()) {
+            continue;
+        }
+        let Ok(from) = PhoneNumber::parse_e164(&claim.message.from) else {
+            claim.reply(MoClaimed { claimed: false }).await;
+            continue;
+        };
+        match handle.claim_mo(from, &claim.message.text).await {
+            Ok(claimed) => claim.reply(MoClaimed { claimed }).await,
+            // Not answered: the SMS service asks again.
+            Err(error) => tracing::warn!(reason = error.reason.as_str(), "a claim could not be decided"),
+        }
+    }
+}
+
+/// Requests each fact until it is taken.
+async fn tell_facts(chassis: Chassis, bus: Bus, store: Store) {
+    let stop = chassis.tasks.stop_token();
+    let mut pause = RETRY_FIRST;
+    while !stop.is_cancelled() {
+        let facts = store.facts().unwrap_or_default();
+        let mut taken = 0;
+        for (key, fact) in &facts {
+            let asked =
+                bus.request::<_, FactTaken>(&subjects::contacts_fact(), fact.clone(), SMS_WITHIN).await;
+            if asked.is_err() || store.drop_fact(key, fact).await.is_err() {
+                break;
+            }
+            taken += 1;
+        }
+        pause = if taken == facts.len() { RETRY_FIRST } else { (pause * 2).min(RETRY_MAX) };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = chassis.clock.sleep(pause) => {}
+        }
+    }
+}
+
+async fn sweep(chassis: Chassis, store: Store) {
+    let stop = chassis.tasks.stop_token();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = chassis.clock.sleep(SWEEP_EVERY) => {}
+        }
+        if let Err(error) = store.sweep(chassis.clock.now()).await {
+            tracing::warn!(%error, "the sweep will be tried again");
+        }
+    }
+}

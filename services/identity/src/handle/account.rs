@@ -1,0 +1,77 @@
+//! One's own account, and what other services ask.
+
+use dialtone_chassis::Error;
+use dialtone_proto::identity::internal::v1 as internal;
+use dialtone_vocab::{PhoneNumber, Reason, SessionId, UserId};
+
+use super::Handle;
+use crate::error;
+use crate::limits::{CAS_TRIES, NAME_CHARS};
+use crate::rows::{SessionRow, UserRow};
+
+/// Sessions that are listed.
+const LISTED: usize = 64;
+
+impl Handle {
+    pub(crate) fn user_row(&self, user: UserId) -> Result<UserRow, Error> {
+        let row = self.store.user(user).map_err(|error| error::store(&error))?;
+        row.ok_or_else(|| Error::new(Reason::TokenInvalid, "no such user"))
+    }
+
+    pub(super) fn primary(&self, user: UserId) -> Result<Option<PhoneNumber>, Error> {
+        Ok(self.store.user(user).map_err(|error| error::store(&error))?.and_then(|row| row.primary()))
+    }
+
+    pub(crate) async fn rename(&self, user: UserId, nickname: &str) -> Result<(), Error> {
+        if nickname.chars().count() > NAME_CHARS {
+            return Err(error::field("nickname", "at most 64 characters"));
+        }
+        for _ in 0..CAS_TRIES {
+            if self.store.set_nickname(user, nickname).await.map_err(|error| error::store(&error))? {
+                return Ok(());
+            }
+        }
+        Err(error::busy())
+    }
+
+    pub(crate) fn sessions(&self, user: UserId) -> Result<Vec<(SessionId, SessionRow)>, Error> {
+        let all = self.store.sessions(user, LISTED).map_err(|error| error::store(&error))?;
+        Ok(all.into_iter().filter(|(_, row)| !row.revoked).collect())
+    }
+
+    /// Ends a session of the user's own; one that is not theirs is not told apart from one that does not exist.
+    pub(crate) async fn revoke(&self, user: UserId, session: SessionId) -> Result<(), Error> {
+        for _ in 0..CAS_TRIES {
+            let seen = self.store.session(session).map_err(|error| error::store(&error))?;
+            let Some(mut seen) = seen.filter(|seen| seen.row.user == user.as_bytes()) else { return Ok(()) };
+            seen.row.revoked = true;
+            if self.store.swap_session(session, &seen).await.map_err(|error| error::store(&error))? {
+                self.ended.tell(user, session);
+                return Ok(());
+            }
+        }
+        Err(error::busy())
+    }
+
+    /// Whose this number is.
+    pub(crate) fn resolve(&self, number: &str) -> Result<internal::Resolved, Error> {
+        let Ok(number) = PhoneNumber::parse_e164(number) else { return Ok(internal::Resolved::default()) };
+        let owner = self.store.owner(number).map_err(|error| error::store(&error))?;
+        let Some((user, epoch)) = owner else { return Ok(internal::Resolved::default()) };
+        let nickname =
+            self.store.user(user).map_err(|error| error::store(&error))?.unwrap_or_default().nickname;
+        Ok(internal::Resolved { user: user.to_vec(), epoch, nickname })
+    }
+
+    /// The numbers of a user.
+    pub(crate) fn numbers(&self, user: &[u8]) -> Result<internal::UserNumbers, Error> {
+        let Ok(user) = UserId::from_slice(user) else { return Ok(internal::UserNumbers::default()) };
+        let Some(row) = self.store.user(user).map_err(|error| error::store(&error))? else {
+            return Ok(internal::UserNumbers::default());
+        };
+        let Some(primary) = row.primary() else { return Ok(internal::UserNumbers::default()) };
+        let owner = self.store.owner(primary).map_err(|error| error::store(&error))?;
+        let epoch = owner.map_or(0, |(_, epoch)| epoch);
+        Ok(internal::UserNumbers { primary: primary.to_string(), epoch, nickname: row.nickname })
+    }
+}

@@ -1,0 +1,51 @@
+//! The limits of identity, each with a name.
+
+use std::time::Duration;
+
+/// How long a registration or one-time password stays open.
+pub const FLOW_LIFE: Duration = Duration::from_secs(15 * 60);
+/// How long a code is good.
+pub const CODE_LIFE: Duration = Duration::from_secs(5 * 60);
+/// Wrong codes of a registration.
+pub const REGISTRATION_TRIES: u32 = 5;
+/// Wrong codes of a login.
+pub const LOGIN_TRIES: u32 = 3;
+/// Pauses between two SMS to a number; the last one repeats.
+pub const SMS_PAUSES: [Duration; 4] =
+    [Duration::from_secs(30), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(3_600)];
+/// SMS with codes to a number within a day.
+pub const SMS_PER_DAY: u32 = 10;
+/// After this long without SMS the pauses begin anew.
+pub const SMS_FORGET: Duration = Duration::from_secs(24 * 3_600);
+/// An access token's life.
+pub const ACCESS_LIFE: Duration = Duration::from_secs(15 * 60);
+/// A refresh token's life.
+pub const REFRESH_LIFE: Duration = Duration::from_secs(60 * 24 * 3_600);
+/// How long the refresh token before the present one still works: its answer may have been lost.
+pub const REFRESH_GRACE: Duration = Duration::from_secs(60);
+/// A login nonce's life.
+pub const NONCE_LIFE: Duration = Duration::from_secs(60);
+/// Devices of a user.
+pub const DEVICES: u32 = 64;
+/// Characters of a nickname or device name.
+pub const NAME_CHARS: usize = 64;
+/// Numbers or users of one internal question.
+pub const RESOLVE_BATCH: usize = 1_000;
+/// How often a compare-and-set is tried before the caller is told to come back.
+pub const CAS_TRIES: usize = 8;
+/// How long the SMS service may take to take a code.
+pub const SMS_WITHIN: Duration = Duration::from_secs(2);
+/// How often a code is handed to the SMS service.
+pub const SMS_TRIES: usize = 5;
+/// Between two tries of a fact or a code; doubles to [`RETRY_MAX`].
+pub const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// The longest pause between tries.
+pub const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Facts looked at in one round.
+pub const FACT_BATCH: usize = 64;
+/// Changes of flows that a watcher may miss before it looks at the row itself.
+pub const FLOW_EVENTS: usize = 1_024;
+/// Between two sweeps of what has expired.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Rows looked at in one sweep.
+pub const SWEEP_ROWS: usize = 1_024;
