@@ -24,11 +24,7 @@ pub(crate) enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CodeVerdict {
     Passed,
-    NotPassed {
-        left: u32,
-    },
-    /// Used up, expired, or none was sent.
-    Ended,
+    NotPassed { left: u32 },
 }
 
 impl FlowRow {
