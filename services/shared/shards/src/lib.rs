@@ -8,8 +8,10 @@
 //! The membership only proposes: where something is written, the store's lease decides (with the embedded store, its
 //! file lock). For presence ownership is a hint for a cache.
 
+mod hive;
 mod map;
 mod membership;
 
+pub use hive::{Busy, Hive, KEEPER_MAILBOX, MAILBOX, Resident, TICK_EVERY};
 pub use map::rendezvous;
 pub use membership::{HEARTBEAT_EVERY, LOST_AFTER, Shards};

@@ -1,0 +1,383 @@
+//! Actors by user: one per user while something happens to it, none when it is quiet.
+//!
+//! ```text
+//!   door ── send(user, message) ──► keeper of the user's shards ──► resident of the user
+//!                                        │ supervises: a resident that panics is gone, and nobody else is touched;
+//!                                        │ the next message makes a new one, which reads its state from the store
+//!                                        └ ticks: quiet residents leave
+//! ```
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dialtone_chassis::Chassis;
+use dialtone_vocab::{UserId, shard_of};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Counter;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+/// Keepers of a process; each supervises the residents of its share of the shards.
+const KEEPERS: u16 = 16;
+/// Messages that wait for a resident; one more is refused.
+pub const MAILBOX: usize = 1_024;
+/// Messages that wait for a keeper; one more is refused.
+pub const KEEPER_MAILBOX: usize = 65_536;
+/// How often residents are ticked.
+pub const TICK_EVERY: Duration = Duration::from_millis(250);
+/// Ticks without work after which a resident leaves.
+const QUIET_TICKS: u32 = 8;
+
+static EVENTS: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    opentelemetry::global::meter("dialtone.shards")
+        .u64_counter("dialtone_residents")
+        .with_description("User actors, by hive and event")
+        .build()
+});
+
+/// The queue on the way is full: nothing was done, and the same may pass later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much is waiting")]
+pub struct Busy;
+
+/// What lives in a hive: the state of one user and what happens to it.
+pub trait Resident: Sized + Send + 'static {
+    /// What happens to it.
+    type Message: Send + 'static;
+    /// What all residents of the hive share. Cheap to clone.
+    type Shared: Clone + Send + Sync + 'static;
+
+    /// Reads the user's state; on `None` the message that asked for it is dropped and the next one tries again.
+    fn open(shared: &Self::Shared, user: UserId) -> impl Future<Output = Option<Self>> + Send;
+    /// Something happens.
+    fn handle(&mut self, message: Self::Message) -> impl Future<Output = ()> + Send;
+    /// Time has passed. Whether it may leave: nothing is attached, under way or waiting.
+    fn tick(&mut self) -> impl Future<Output = bool> + Send;
+}
+
+/// The residents of one kind in this process. Cheap to clone.
+pub struct Hive<R: Resident> {
+    keepers: Arc<Vec<Keeper<R>>>,
+}
+
+impl<R: Resident> Clone for Hive<R> {
+    fn clone(&self) -> Self {
+        Self { keepers: self.keepers.clone() }
+    }
+}
+
+struct Keeper<R: Resident> {
+    actor: ActorRef<ToKeeper<R>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+enum ToKeeper<R: Resident> {
+    Deliver(UserId, R::Message),
+    Tick,
+    Leave(UserId, ActorId),
+}
+
+enum ToResident<M> {
+    Message(M),
+    Tick,
+}
+
+impl<R: Resident> Hive<R> {
+    /// Starts an empty hive.
+    ///
+    /// # Panics
+    /// Never: keepers have nothing that could fail at their start.
+    pub async fn start(chassis: &Chassis, name: &'static str, shared: R::Shared) -> Self {
+        let mut keepers = Vec::new();
+        for _ in 0..KEEPERS {
+            let waiting = Arc::new(AtomicUsize::new(0));
+            let behaviour = KeeperActor { name, shared: shared.clone(), waiting: waiting.clone() };
+            let (actor, _) = Actor::spawn(None, behaviour, ()).await.expect("a keeper starts");
+            keepers.push(Keeper { actor, waiting });
+        }
+        let hive = Self { keepers: Arc::new(keepers) };
+        let (ticking, clock, stop) = (hive.clone(), chassis.clock.clone(), chassis.tasks.stop_token());
+        chassis.tasks.spawn("hive ticks", async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return ticking.stop(),
+                    () = clock.sleep(TICK_EVERY) => ticking.tick(),
+                }
+            }
+        });
+        hive
+    }
+
+    fn stop(&self) {
+        for keeper in self.keepers.iter() {
+            keeper.actor.stop(None);
+        }
+    }
+
+    fn tick(&self) {
+        for keeper in self.keepers.iter() {
+            keeper.waiting.fetch_add(1, Ordering::Relaxed);
+            if keeper.actor.send_message(ToKeeper::Tick).is_err() {
+                keeper.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Something happens to a user. Messages of one caller to one user arrive in order.
+    ///
+    /// # Errors
+    /// [`Busy`], and nothing was done.
+    pub fn send(&self, user: UserId, message: R::Message) -> Result<(), Busy> {
+        let keeper = &self.keepers[usize::from(shard_of(user.as_bytes()).0 % KEEPERS)];
+        if keeper.waiting.fetch_add(1, Ordering::Relaxed) >= KEEPER_MAILBOX {
+            keeper.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Busy);
+        }
+        keeper.actor.send_message(ToKeeper::Deliver(user, message)).map_err(|_| Busy)
+    }
+}
+
+struct KeeperActor<R: Resident> {
+    name: &'static str,
+    shared: R::Shared,
+    waiting: Arc<AtomicUsize>,
+}
+
+struct Known<R: Resident> {
+    actor: ActorRef<ToResident<R::Message>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<R: Resident> KeeperActor<R> {
+    fn count(&self, event: &'static str) {
+        EVENTS.add(1, &[KeyValue::new("hive", self.name), KeyValue::new("event", event)]);
+    }
+
+    async fn resident<'a>(
+        &self,
+        myself: &ActorRef<ToKeeper<R>>,
+        user: UserId,
+        residents: &'a mut BTreeMap<UserId, Known<R>>,
+    ) -> Result<&'a Known<R>, ActorProcessingErr> {
+        match residents.entry(user) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let waiting = Arc::new(AtomicUsize::new(0));
+                let behaviour = ResidentActor::<R> {
+                    user,
+                    shared: self.shared.clone(),
+                    keeper: myself.clone(),
+                    waiting: waiting.clone(),
+                };
+                let (actor, _) = Actor::spawn_linked(None, behaviour, (), myself.get_cell()).await?;
+                self.count("came");
+                Ok(place.insert(Known { actor, waiting }))
+            }
+        }
+    }
+
+    fn hand(&self, known: &Known<R>, message: ToResident<R::Message>) {
+        if known.waiting.fetch_add(1, Ordering::Relaxed) >= MAILBOX {
+            known.waiting.fetch_sub(1, Ordering::Relaxed);
+            return self.count("refused");
+        }
+        if known.actor.send_message(message).is_err() {
+            self.count("refused");
+        }
+    }
+}
+
+impl<R: Resident> Actor for KeeperActor<R> {
+    type Msg = ToKeeper<R>;
+    type State = BTreeMap<UserId, Known<R>>;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        residents: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ToKeeper::Deliver(user, message) => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                let known = self.resident(&myself, user, residents).await?;
+                self.hand(known, ToResident::Message(message));
+            }
+            ToKeeper::Tick => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                for known in residents.values() {
+                    self.hand(known, ToResident::Tick);
+                }
+            }
+            ToKeeper::Leave(user, actor) => {
+                // Something may have come meanwhile: then it stays.
+                let leaves = |known: &Known<R>| {
+                    known.actor.get_id() == actor && known.waiting.load(Ordering::Relaxed) == 0
+                };
+                if residents.get(&user).is_some_and(leaves)
+                    && let Some(known) = residents.remove(&user)
+                {
+                    self.count("left");
+                    known.actor.stop(None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy: a resident that failed is forgotten, the keeper and all others go on. (The library's default lets a
+    /// supervisor die with any child.)
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        residents: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (cell, failed) = match event {
+            SupervisionEvent::ActorFailed(cell, _) => (cell, true),
+            SupervisionEvent::ActorTerminated(cell, _, _) => (cell, false),
+            _ => return Ok(()),
+        };
+        residents.retain(|_, known| known.actor.get_id() != cell.get_id());
+        if failed {
+            self.count("failed");
+            tracing::error!(
+                hive = self.name,
+                "a user's actor failed: a defect; it is made anew from the store"
+            );
+        }
+        Ok(())
+    }
+}
+
+struct ResidentActor<R: Resident> {
+    user: UserId,
+    shared: R::Shared,
+    keeper: ActorRef<ToKeeper<R>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<R: Resident> Actor for ResidentActor<R> {
+    type Msg = ToResident<R::Message>;
+    type State = (Option<R>, u32);
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        Ok((None, 0))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        (resident, quiet): &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        match message {
+            ToResident::Message(message) => {
+                *quiet = 0;
+                if resident.is_none() {
+                    *resident = R::open(&self.shared, self.user).await;
+                }
+                if let Some(resident) = resident {
+                    resident.handle(message).await;
+                }
+            }
+            ToResident::Tick => {
+                let may_leave = match resident {
+                    Some(resident) => resident.tick().await,
+                    None => true,
+                };
+                *quiet = if may_leave { *quiet + 1 } else { 0 };
+                if *quiet >= QUIET_TICKS {
+                    self.keeper.send_message(ToKeeper::Leave(self.user, myself.get_id()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    /// Counts; panics when told to; says when it is opened.
+    struct Counter {
+        n: u64,
+    }
+
+    enum Message {
+        Add(oneshot::Sender<u64>),
+        Panic,
+    }
+
+    impl Resident for Counter {
+        type Message = Message;
+        type Shared = mpsc::UnboundedSender<UserId>;
+
+        async fn open(opened: &Self::Shared, user: UserId) -> Option<Self> {
+            opened.send(user).expect("the test listens");
+            Some(Self { n: 0 })
+        }
+
+        async fn handle(&mut self, message: Message) {
+            match message {
+                Message::Add(answer) => {
+                    self.n += 1;
+                    answer.send(self.n).expect("awaited");
+                }
+                Message::Panic => panic!("on purpose"),
+            }
+        }
+
+        async fn tick(&mut self) -> bool {
+            true
+        }
+    }
+
+    async fn add(hive: &Hive<Counter>, user: UserId) -> u64 {
+        let (sender, answer) = oneshot::channel();
+        hive.send(user, Message::Add(sender)).expect("room");
+        answer.await.expect("answered")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_in_one_users_actor_touches_nobody_else() {
+        let (opened, _listener) = mpsc::unbounded_channel();
+        let hive = Hive::<Counter>::start(&Chassis::for_tests(1), "test", opened).await;
+        let users: Vec<_> = (0..40).map(|n| UserId::new([n; 16])).collect();
+        for user in &users {
+            assert_eq!(add(&hive, *user).await, 1);
+        }
+        hive.send(users[7], Message::Panic).expect("room");
+        for user in &users {
+            let after = add(&hive, *user).await;
+            assert_eq!(after, if *user == users[7] { 1 } else { 2 });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_residents_leave_and_come_back() {
+        let chassis = Chassis::for_tests(1);
+        let (opened, mut listener) = mpsc::unbounded_channel();
+        let hive = Hive::<Counter>::start(&chassis, "test", opened).await;
+        let user = UserId::new([1; 16]);
+        assert_eq!(add(&hive, user).await, 1);
+        assert_eq!(add(&hive, user).await, 2);
+        chassis.clock.sleep(TICK_EVERY * (QUIET_TICKS + 4)).await;
+        assert_eq!(add(&hive, user).await, 1, "made anew");
+        assert_eq!((listener.recv().await, listener.recv().await), (Some(user), Some(user)));
+    }
+}
