@@ -76,6 +76,7 @@ struct Keeper<R: Resident> {
 
 enum ToKeeper<R: Resident> {
     Deliver(UserId, R::Message),
+    Own(UserId, R::Message),
     Tick,
     Leave(UserId, ActorId),
 }
@@ -138,6 +139,14 @@ impl<R: Resident> Hive<R> {
             return Err(Busy);
         }
         keeper.actor.send_message(ToKeeper::Deliver(user, message)).map_err(|_| Busy)
+    }
+
+    /// Something that a resident began has ended: never refused, as there are no more of these than it began.
+    pub fn send_own(&self, user: UserId, message: R::Message) {
+        let keeper = &self.keepers[usize::from(shard_of(user.as_bytes()).0 % KEEPERS)];
+        if keeper.actor.send_message(ToKeeper::Own(user, message)).is_err() {
+            tracing::debug!("the hive is closed");
+        }
     }
 }
 
@@ -211,6 +220,14 @@ impl<R: Resident> Actor for KeeperActor<R> {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 let known = self.resident(&myself, user, residents).await?;
                 self.hand(known, ToResident::Message(message));
+            }
+            ToKeeper::Own(user, message) => {
+                if let Some(known) = residents.get(&user) {
+                    known.waiting.fetch_add(1, Ordering::Relaxed);
+                    if known.actor.send_message(ToResident::Message(message)).is_err() {
+                        self.count("refused");
+                    }
+                }
             }
             ToKeeper::Tick => {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -1,0 +1,132 @@
+//! The bus door: what sessions, sources and contacts say.
+
+use dialtone_attach::SessionKey;
+use dialtone_bus::{Bus, BusError, Subscription, subjects};
+use dialtone_chassis::Chassis;
+use dialtone_log::LogStore;
+use dialtone_proto::bus::v1::offline_item::Item;
+use dialtone_proto::bus::v1::{BlockFact, FactTaken, ToOffline};
+use dialtone_proto::types::v1::conversation_ref::With;
+use dialtone_vocab::{DeviceId, SHARDS, ShardId, UnixMillis, UserId};
+
+use crate::handle::Handle;
+use crate::inbox::Message;
+use crate::limits::{DUE_ROWS, SWEEP_EVERY, SWEEP_ROWS};
+use crate::store::Blocks;
+
+/// Opens the door.
+pub(crate) async fn open(
+    chassis: &Chassis,
+    bus: &Bus,
+    handle: Handle,
+    blocks: Blocks,
+    logs: LogStore,
+) -> Result<(), BusError> {
+    let items = bus.subscribe(&subjects::offline(&chassis.node)).await?;
+    let facts = bus.subscribe_group(&subjects::offline_fact(), "offline").await?;
+    wake_due(&handle, &logs);
+    chassis.tasks.spawn("offline items", hear(chassis.clone(), handle, items));
+    chassis.tasks.spawn("offline facts", hear_facts(chassis.clone(), blocks, facts));
+    chassis.tasks.spawn("offline sweep", sweep(chassis.clone(), logs));
+    Ok(())
+}
+
+/// Every restart is a take-over: logs with something to do are opened at once.
+fn wake_due(handle: &Handle, logs: &LogStore) {
+    for shard in 0..SHARDS {
+        match logs.due(ShardId(shard), UnixMillis(u64::MAX), DUE_ROWS) {
+            Ok(rows) => rows.iter().for_each(|row| handle.tell(UserId::new(row.owner), Message::Wake)),
+            Err(error) => tracing::error!(%error, "due rows could not be read"),
+        }
+    }
+}
+
+async fn hear(chassis: Chassis, handle: Handle, mut items: Subscription<ToOffline>) {
+    let stop = chassis.tasks.stop_token();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            batch = items.next() => match batch {
+                Some(batch) => batch.message.items.into_iter().filter_map(|item| item.item).for_each(|item| take(&handle, item)),
+                None => return,
+            },
+        }
+    }
+}
+
+/// Decodes an item; one that names nobody is dropped.
+fn take(handle: &Handle, item: Item) {
+    let tell = |user: &[u8], message| {
+        if let Ok(user) = UserId::from_slice(user) {
+            handle.tell(user, message);
+        }
+    };
+    match item {
+        Item::Attach(attach) => tell(&attach.user.clone(), Message::Attach(attach)),
+        Item::Detach(detach) => {
+            if let Some(key) = detach.session.as_ref().and_then(SessionKey::from_proto) {
+                tell(&detach.user, Message::Detach(key));
+            }
+        }
+        Item::Beat(beat) => {
+            for session in beat.sessions {
+                let key = dialtone_proto::bus::v1::SessionKey {
+                    gateway: beat.gateway.clone(),
+                    ticket: session.ticket,
+                };
+                if let Some(key) = SessionKey::from_proto(&key) {
+                    tell(&session.user.clone(), Message::Beat(key, session));
+                }
+            }
+        }
+        Item::Ack(ack) => tell(&ack.user, Message::Ack(DeviceId(ack.device), ack.idx)),
+        Item::Read(read) => {
+            if let Some(With::User(with)) = read.conversation.and_then(|conversation| conversation.with)
+                && let Ok(with) = UserId::from_slice(&with.id)
+            {
+                tell(&read.user, Message::Read(with, read.idx));
+            }
+        }
+        Item::Offer(offer) => tell(&offer.receiver.clone(), Message::Offer(offer)),
+        Item::WatermarksTaken(taken) => tell(&taken.receiver.clone(), Message::WatermarksTaken(taken)),
+    }
+}
+
+async fn hear_facts(chassis: Chassis, blocks: Blocks, mut facts: Subscription<BlockFact>) {
+    let stop = chassis.tasks.stop_token();
+    loop {
+        let fact = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            fact = facts.next() => match fact {
+                Some(fact) => fact,
+                None => return,
+            },
+        };
+        let BlockFact { by, user, on, version } = &fact.message;
+        let (Ok(by), Ok(user)) = (UserId::from_slice(by), UserId::from_slice(user)) else { continue };
+        match blocks.set(by, user, *on, *version).await {
+            Ok(()) => fact.reply(FactTaken {}).await,
+            // Not answered: contacts tells it again.
+            Err(error) => tracing::error!(%error, "a block could not be kept"),
+        }
+    }
+}
+
+/// Drops whole buckets that are past their time.
+async fn sweep(chassis: Chassis, logs: LogStore) {
+    let stop = chassis.tasks.stop_token();
+    let mut cursor = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = chassis.clock.sleep(SWEEP_EVERY) => {}
+        }
+        match logs.sweep(std::mem::take(&mut cursor), SWEEP_ROWS, chassis.clock.now()).await {
+            Ok(next) => cursor = next,
+            Err(error) => tracing::warn!(%error, "the sweep will be tried again"),
+        }
+    }
+}

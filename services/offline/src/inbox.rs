@@ -1,0 +1,487 @@
+//! The actor of one inbox: owns the log, the attachments and the pushes; the rules are in `state`.
+
+mod push;
+
+pub(crate) use push::frame_of;
+
+use std::collections::BTreeMap;
+
+use dialtone_attach::{Attachments, BeatOutcome, Joined, SessionKey};
+use dialtone_bus::Fan;
+use dialtone_chassis::Chassis;
+use dialtone_log::{Due, Log, LogStore, Write};
+use dialtone_proto::bus::v1::gateway_item::Item;
+use dialtone_proto::bus::v1::{
+    self as bus, GatewayItem, OfferAnswer, OfferAnswers, Owner, RoutingItem, SmsItem, ToGateway, ToRouting,
+    ToSms, offer_answer, routing_item, sms_item,
+};
+use dialtone_proto::edge::v1::GoAway;
+use dialtone_proto::log::v1::InboxEntry;
+use dialtone_shards::{Hive, Resident, Shards};
+use dialtone_vocab::{DeviceId, LogId, NodeId, UnixMillis, UserId};
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::limits::{DECLINE_AFTER, PAGE, WATERMARKS_EVERY};
+use crate::metrics;
+use crate::peers::{Epochs, NumberEpoch};
+use crate::state::{Answer, Circumstances, Inbox, SinkStep, Verdict, Watermark, chained};
+use crate::store::Blocks;
+use push::Reader;
+
+/// What happens to an inbox.
+pub(crate) enum Message {
+    Attach(bus::Attach),
+    Detach(SessionKey),
+    Beat(SessionKey, bus::SessionBeat),
+    Ack(DeviceId, u64),
+    Read(UserId, u64),
+    Offer(bus::Offer),
+    WatermarksTaken(bus::WatermarksTaken),
+    /// A write of this opening has come back; false if nobody knows what became of it.
+    Wrote(u64, Write, bool),
+    /// The log has something to do: look at it.
+    Wake,
+    Cursor(DeviceId, oneshot::Sender<(LogId, u64, u64)>),
+}
+
+/// What all inboxes of a process share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) chassis: Chassis,
+    pub(crate) logs: LogStore,
+    pub(crate) blocks: Blocks,
+    pub(crate) shards: Shards,
+    pub(crate) epochs: Epochs,
+    pub(crate) gateways: Fan<ToGateway>,
+    pub(crate) routing: Fan<ToRouting>,
+    pub(crate) sms: Fan<ToSms>,
+    pub(crate) config: Config,
+    pub(crate) started: UnixMillis,
+    pub(crate) sabotage: crate::Sabotage,
+    /// Set once, right after the hive of these residents was made.
+    pub(crate) hive: std::sync::Arc<std::sync::OnceLock<Hive<Resides>>>,
+}
+
+/// Where the answers to a source go.
+#[derive(Debug, Clone)]
+struct ReplyTo {
+    owner: Owner,
+    node: NodeId,
+    source_user: Vec<u8>,
+}
+
+/// The resident of one user.
+pub(crate) struct Resides {
+    shared: Shared,
+    user: UserId,
+    /// Tells answers to this opening's writes from those of another.
+    opening: u64,
+    log: Log,
+    state: Inbox,
+    attached: Attachments<Reader>,
+    replies: BTreeMap<LogId, ReplyTo>,
+    epoch: Option<NumberEpoch>,
+    told_watermarks: UnixMillis,
+    due: Option<Due>,
+}
+
+/// The due row's kind: acks whose sources do not know yet.
+const DUE_ACKS: u8 = 1;
+
+impl Resident for Resides {
+    type Message = Message;
+    type Shared = Shared;
+
+    async fn open(shared: &Shared, user: UserId) -> Option<Self> {
+        let now = shared.chassis.clock.now();
+        let opened = match shared.logs.open(user.as_bytes(), now).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::error!(%error, "an inbox could not be opened");
+                return None;
+            }
+        };
+        Some(Self {
+            shared: shared.clone(),
+            user,
+            opening: shared.chassis.rng.u64(),
+            state: Inbox::restore(&opened.marks, &opened.entries),
+            log: opened.log,
+            attached: Attachments::default(),
+            replies: BTreeMap::new(),
+            epoch: None,
+            told_watermarks: UnixMillis(0),
+            due: None,
+        })
+    }
+
+    async fn handle(&mut self, message: Message) {
+        match message {
+            Message::Attach(attach) => self.attach(&attach),
+            Message::Detach(key) => drop(self.attached.detach(&key)),
+            Message::Beat(key, beat) => self.beat(&key, &beat),
+            Message::Ack(device, idx) => self.ack(device, idx),
+            Message::Read(with, idx) => self.read(with, idx),
+            Message::Offer(offer) => self.offered(offer).await,
+            Message::WatermarksTaken(taken) => self.watermarks_taken(&taken),
+            Message::Wrote(opening, write, done) if opening == self.opening => self.wrote(&write, done),
+            Message::Wrote(..) | Message::Wake => {}
+            Message::Cursor(device, answer) => {
+                let _no_longer_waiting =
+                    answer.send((self.log.id(), self.state.ack_of(device), self.log.tail()));
+            }
+        }
+        self.push();
+        self.tell_watermarks(false);
+        self.kick();
+    }
+
+    async fn tick(&mut self) -> bool {
+        let now = self.shared.chassis.clock.now();
+        for (key, _) in self.attached.expire(now) {
+            tracing::debug!(ticket = key.ticket, "a session's gateway went silent");
+        }
+        self.tell_watermarks(true);
+        self.kick();
+        self.attached.is_empty() && self.log.is_idle() && self.state.is_level()
+    }
+}
+
+impl Resides {
+    fn now(&self) -> UnixMillis {
+        self.shared.chassis.clock.now()
+    }
+
+    /// Starts the next write, if there is something and none is under way.
+    fn kick(&mut self) {
+        let Some(write) = self.log.next_write(self.now()) else { return };
+        let (logs, hive, user, opening) =
+            (self.shared.logs.clone(), self.shared.hive.clone(), self.user, self.opening);
+        self.shared.chassis.tasks.spawn("inbox write", async move {
+            let outcome = logs.write(&write).await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "an inbox could not be written");
+            }
+            if let Some(hive) = hive.get() {
+                hive.send_own(user, Message::Wrote(opening, write, outcome.is_ok()));
+            }
+        });
+    }
+
+    /// Settled: answers, marks, pushes may follow. A failed write is never settled: the store refuses everything then,
+    /// and the process begins anew.
+    fn wrote(&mut self, write: &Write, done: bool) {
+        if !done {
+            return;
+        }
+        let settled = self.log.settled(write);
+        for (name, value) in &settled.marks {
+            if let Some(device) = name.strip_prefix(b"ack/") {
+                let device = <[u8; 4]>::try_from(device).map(u32::from_be_bytes).unwrap_or_default();
+                self.state.acked_by(DeviceId(device), *value);
+            }
+        }
+        let mut answers: BTreeMap<LogId, Vec<OfferAnswer>> = BTreeMap::new();
+        for answered in self.state.settled(self.log.tail(), &settled.entries) {
+            let name = dialtone_log::mark_name("taken/", answered.source.as_bytes());
+            self.log.mark(name, answered.position);
+            metrics::taken(answered.answer);
+            answers.entry(answered.source).or_default().push(proto(answered.position, answered.answer));
+        }
+        if !self.shared.sabotage.offered_before_settled {
+            for (source, answers) in answers {
+                self.answer(source, answers, None, false);
+            }
+        }
+    }
+
+    fn attach(&mut self, attach: &bus::Attach) {
+        let Some(key) = attach.session.as_ref().and_then(SessionKey::from_proto) else { return };
+        let cursor = attach.cursor.clone().unwrap_or_default();
+        let (reader, resync) = Reader::begin(&cursor, self.log.id(), self.log.tail());
+        if self.attached.attach(key.clone(), attach, self.now(), reader) == Joined::Stale {
+            return;
+        }
+        let attached = bus::Attached {
+            generation: attach.generation,
+            epoch: self.log.epoch().0,
+            log_id: self.log.id().to_vec(),
+            head: self.log.tail(),
+            ..bus::Attached::default()
+        };
+        self.to_gateway(&key, Item::Attached(attached));
+        if resync {
+            self.resync(&key);
+        }
+        self.read_stubs(cursor.idx);
+        for older in self.attached.older(DeviceId(attach.device), UnixMillis(attach.opened_ms), &key) {
+            self.attached.detach(&older);
+            let go_away = GoAway { reason: "REPLACED".into(), ..GoAway::default() };
+            self.to_gateway(&older, Item::Close(go_away));
+        }
+    }
+
+    fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat) {
+        let outcome = self.attached.beat(key, beat, self.now());
+        let generation = match outcome {
+            BeatOutcome::Level | BeatOutcome::Behind => return,
+            BeatOutcome::Lost { .. } if self.shared.sabotage.push_without_repair => return,
+            BeatOutcome::Lost { generation } | BeatOutcome::Unknown { generation } => generation,
+        };
+        self.to_gateway(key, Item::Reattach(bus::Reattach { generation }));
+    }
+
+    fn to_gateway(&self, key: &SessionKey, item: Item) {
+        let item = GatewayItem { ticket: key.ticket, owner: Owner::Offline.into(), item: Some(item) };
+        if let Err(error) = self.shared.gateways.push(&key.gateway, item) {
+            // The next beat finds what is missing.
+            tracing::debug!(%error, "an item for a gateway was dropped");
+        }
+    }
+
+    fn ack(&mut self, device: DeviceId, idx: u64) {
+        if let Some(idx) = self.state.ack(device, idx, self.log.tail()) {
+            self.log.mark_now(dialtone_log::mark_name("ack/", &device.0.to_be_bytes()), idx);
+            // Until the sources know, a restart must find this log: the row goes with the mark.
+            if self.due.is_none() {
+                let due = Due { at: UnixMillis(0), idx: 0, kind: DUE_ACKS };
+                self.log.due(due);
+                self.due = Some(due);
+            }
+        }
+    }
+
+    fn read(&mut self, with: UserId, idx: u64) {
+        if self.state.read(with, idx) {
+            self.log.mark_now(dialtone_log::mark_name("read/", with.as_bytes()), idx.min(self.state.acked()));
+        }
+    }
+
+    /// Tells sources how far their messages got: at once, and again until they have taken it.
+    fn tell_watermarks(&mut self, again: bool) {
+        let now = self.now();
+        let untold: Vec<_> = self.state.untold().collect();
+        if untold.is_empty() {
+            if let Some(due) = self.due.take_if(|_| self.log.is_idle()) {
+                self.log.due_done(due);
+            }
+            return;
+        }
+        if again && now.since(self.told_watermarks) < WATERMARKS_EVERY {
+            return;
+        }
+        if !again && now.since(self.told_watermarks) < crate::limits::WATERMARKS_COALESCE {
+            return;
+        }
+        self.told_watermarks = now;
+        for (source, user, watermark) in untold {
+            let Some(node) = self.shared.shards.node_of("routing", user) else { continue };
+            let watermarks = bus::Watermarks {
+                source: source.to_vec(),
+                source_user: user.to_vec(),
+                receiver: self.user.to_vec(),
+                delivered: watermark.delivered,
+                read: watermark.read,
+                reply_node: self.shared.chassis.node.as_str().to_owned(),
+            };
+            let item = RoutingItem { item: Some(routing_item::Item::Watermarks(watermarks)) };
+            if let Err(error) = self.shared.routing.push(&node, item) {
+                tracing::debug!(%error, "watermarks will be told again");
+            }
+        }
+    }
+
+    fn watermarks_taken(&mut self, taken: &bus::WatermarksTaken) {
+        if let Ok(source) = LogId::from_slice(&taken.source) {
+            self.state.told(source, Watermark { delivered: taken.delivered, read: taken.read });
+        }
+    }
+
+    async fn offered(&mut self, offer: bus::Offer) {
+        let (Ok(source), true) = (LogId::from_slice(&offer.source), NodeId::is_valid(&offer.reply_node))
+        else {
+            return;
+        };
+        let reply = ReplyTo {
+            owner: offer.reply_owner(),
+            node: NodeId::new(&offer.reply_node),
+            source_user: offer.source_user.clone(),
+        };
+        self.replies.insert(source, reply);
+        let Some(moved_epoch) = self.current_epoch(&offer).await else { return };
+        let mut answers = Vec::new();
+        for (prev, entry) in chained(offer.prev, &offer.entries) {
+            match self.state.sink.offered(source, offer.settled, prev, entry.position) {
+                SinkStep::Again { position, answer } => answers.push(proto(position, answer)),
+                SinkStep::Wait { .. } => {}
+                SinkStep::Look { position } => match self.look(source, position) {
+                    Some(answer) => answers.push(proto(position, answer)),
+                    None => break,
+                },
+                SinkStep::Expected { taken } => {
+                    self.answer(source, Vec::new(), Some(taken), false);
+                    break;
+                }
+                SinkStep::Take { position, prev } => {
+                    let around = self.around(entry, moved_epoch);
+                    if !self.take(source, prev, position, entry, around, &mut answers) {
+                        break;
+                    }
+                }
+            }
+        }
+        if !answers.is_empty() {
+            self.answer(source, answers, None, false);
+        }
+    }
+
+    /// Takes one position; false if it must wait.
+    fn take(
+        &mut self,
+        source: LogId,
+        prev: u64,
+        position: u64,
+        offered: &bus::OfferEntry,
+        around: Circumstances,
+        answers: &mut Vec<OfferAnswer>,
+    ) -> bool {
+        if self.log.is_full() {
+            return false;
+        }
+        let mut verdict = self.state.decide(source, prev, offered, around);
+        if let Verdict::LookFor(of) = verdict {
+            self.look(source, of);
+            verdict = self.state.decide(source, prev, offered, around);
+        }
+        match verdict {
+            Verdict::Append(entry, answer) => {
+                let idx = self.log.push(1, entry.encode_to_vec());
+                self.state.taking(idx, *entry, answer);
+                if self.shared.sabotage.offered_before_settled {
+                    answers.push(proto(position, answer));
+                }
+                true
+            }
+            Verdict::Wait => {
+                self.answer(source, Vec::new(), None, true);
+                false
+            }
+            Verdict::LookFor(_) => {
+                tracing::error!("a withdrawal names a message that was never taken");
+                false
+            }
+        }
+    }
+
+    fn around(&self, offered: &bus::OfferEntry, epoch: Option<u64>) -> Circumstances {
+        let message = match &offered.entry {
+            Some(bus::offer_entry::Entry::Message(message)) => Some(message),
+            _ => None,
+        };
+        let sender = message.and_then(|message| UserId::from_slice(&message.sender).ok());
+        let promised = message.map_or(0, |message| message.number_epoch);
+        Circumstances {
+            attached: !self.attached.is_empty(),
+            settling_in: self.now().since(self.shared.started) < DECLINE_AFTER,
+            full: self.log.last().saturating_sub(self.state.acked()) >= self.shared.config.kept_per_user,
+            moved: promised != 0 && epoch.is_some_and(|epoch| epoch != promised),
+            blocked: sender.is_some_and(|sender| self.shared.blocks.is_blocked(self.user, sender)),
+        }
+    }
+
+    /// The epoch of this user's number, if the offer rests on one; `None` when identity can't be asked now.
+    async fn current_epoch(&mut self, offer: &bus::Offer) -> Option<Option<u64>> {
+        let needs = offer.entries.iter().any(|entry| {
+            matches!(&entry.entry, Some(bus::offer_entry::Entry::Message(message)) if message.number_epoch != 0)
+        });
+        if !needs {
+            return Some(None);
+        }
+        let now = self.now();
+        if let Some(known) = self.epoch.filter(|known| known.is_fresh(now)) {
+            return Some(Some(known.epoch));
+        }
+        let asked = self.shared.epochs.of(self.user, now).await?;
+        self.epoch = Some(asked);
+        Some(Some(asked.epoch))
+    }
+
+    /// Reads back to what was taken for a position: its answer is remembered again.
+    fn look(&mut self, source: LogId, position: u64) -> Option<Answer> {
+        let (mut from, mut found) = (1, None);
+        while from <= self.log.tail() {
+            let page = self.shared.logs.read(self.log.id(), from, self.log.tail(), PAGE, self.now()).ok()?;
+            for entry in &page.entries {
+                let Ok(decoded) = InboxEntry::decode(&entry.content[..]) else { continue };
+                let is_it = decoded
+                    .taken
+                    .as_ref()
+                    .is_some_and(|taken| taken.position == position && taken.source == source.as_bytes());
+                self.state.recall(entry.idx, &decoded);
+                if is_it {
+                    found = Some(self.state.answer_again(source, position, &decoded));
+                }
+            }
+            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+        }
+        found
+    }
+
+    /// Stubs that stand beyond what is in memory for a reader that begins far back.
+    fn read_stubs(&mut self, cursor: u64) {
+        let in_memory = self.state.first_in_memory().unwrap_or(self.log.tail() + 1);
+        let mut from = cursor + 1;
+        while from < in_memory {
+            let Ok(page) = self.shared.logs.read(self.log.id(), from, in_memory - 1, PAGE, self.now()) else {
+                return;
+            };
+            for entry in &page.entries {
+                if let Ok(decoded) = InboxEntry::decode(&entry.content[..]) {
+                    self.state.recall_stub(&decoded);
+                }
+            }
+            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+        }
+    }
+
+    fn answer(&self, source: LogId, answers: Vec<OfferAnswer>, expected: Option<u64>, wait: bool) {
+        let Some(reply) = self.replies.get(&source) else { return };
+        let answers = OfferAnswers {
+            source: source.to_vec(),
+            source_user: reply.source_user.clone(),
+            receiver: self.user.to_vec(),
+            answers,
+            expected: expected.is_some(),
+            taken: expected.unwrap_or(0),
+            wait,
+        };
+        let pushed = match reply.owner {
+            Owner::Routing => {
+                let item = RoutingItem { item: Some(routing_item::Item::Answers(answers)) };
+                self.shared.routing.push(&reply.node, item)
+            }
+            _ => {
+                let item = SmsItem { item: Some(sms_item::Item::Answers(answers)) };
+                self.shared.sms.push(&reply.node, item)
+            }
+        };
+        if let Err(error) = pushed {
+            tracing::debug!(%error, "the source will offer again");
+        }
+    }
+}
+
+fn proto(position: u64, answer: Answer) -> OfferAnswer {
+    use offer_answer::Kind;
+    let (kind, why) = match answer {
+        Answer::Kept => (Kind::Kept, ""),
+        Answer::NotAttached => (Kind::Declined, "NOT_ATTACHED"),
+        Answer::MailboxFull => (Kind::Declined, "MAILBOX_FULL"),
+        Answer::Moved => (Kind::NumberMoved, ""),
+        Answer::Withdrawn => (Kind::Withdrawn, ""),
+        Answer::Delivered => (Kind::Delivered, ""),
+    };
+    OfferAnswer { position, kind: kind.into(), why: why.to_owned() }
+}

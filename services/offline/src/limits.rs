@@ -1,0 +1,34 @@
+//! The limits of offline, each with a name.
+
+use std::time::Duration;
+
+/// Messages pushed to a device and not acknowledged; then the store is not read for it.
+pub const WINDOW_MESSAGES: u64 = 256;
+/// Bytes pushed to a device and not acknowledged.
+pub const WINDOW_BYTES: usize = 1024 * 1024;
+/// Frames numbered and sent at once.
+pub const PUSH_BATCH: usize = 64;
+/// Entries kept in memory for a user.
+pub const CACHE: usize = 1_024;
+/// Entries read from the store at once.
+pub const PAGE: usize = 256;
+/// After taking over nothing is declined for so long: devices are still attaching.
+pub const DECLINE_AFTER: Duration = Duration::from_secs(3);
+/// Between two tellings of watermarks that were not taken.
+pub const WATERMARKS_EVERY: Duration = Duration::from_secs(1);
+/// How long an answer of identity about a number's epoch is believed.
+pub const EPOCH_LIFE: Duration = Duration::from_secs(30);
+/// How long identity may take.
+pub const EPOCH_WITHIN: Duration = Duration::from_secs(2);
+/// Entries of a page of `List`.
+pub const LIST_MOST: u32 = 500;
+/// Entries of a page of `List` that asked for no number.
+pub const LIST_DEFAULT: u32 = 100;
+/// Due rows looked at per shard.
+pub const DUE_ROWS: usize = 1_024;
+/// Between two sweeps of what is past its time.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Rows looked at in one sweep.
+pub const SWEEP_ROWS: usize = 256;
+/// Watermarks that follow each other faster than this go together.
+pub const WATERMARKS_COALESCE: Duration = Duration::from_millis(50);

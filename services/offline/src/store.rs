@@ -1,0 +1,63 @@
+//! Blocks, as contacts told them: durable here, because the inbox's owner decides by them.
+
+use dialtone_store::{Batch, Commit, Db, StoreError};
+use dialtone_vocab::UserId;
+
+/// Every table.
+pub(crate) const TABLES: &[&str] =
+    &[dialtone_log::LOG, dialtone_log::TAIL, dialtone_log::MARK, dialtone_log::DUE, BLOCK];
+/// The meaning of the tables.
+pub(crate) const SCHEMA: u32 = 1;
+/// Pairs: who blocks ‖ who is blocked → version, on.
+const BLOCK: &str = "block";
+
+/// Who blocks whom. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Blocks {
+    db: Db,
+}
+
+fn key(by: UserId, user: UserId) -> Vec<u8> {
+    [&by.as_bytes()[..], user.as_bytes()].concat()
+}
+
+impl Blocks {
+    pub(crate) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// Whether `by` blocks `user`. A store that can't be read blocks nobody and says so: the message is kept, and
+    /// nothing of it can be undone by a block anyway.
+    pub(crate) fn is_blocked(&self, by: UserId, user: UserId) -> bool {
+        let read = self.db.get(BLOCK, &key(by, user));
+        let read = read.inspect_err(|error| tracing::error!(%error, "blocks could not be read"));
+        read.ok().flatten().is_some_and(|value| value.get(8) == Some(&1))
+    }
+
+    /// Takes a fact; one that is older than what is known changes nothing.
+    pub(crate) async fn set(
+        &self,
+        by: UserId,
+        user: UserId,
+        on: bool,
+        version: u64,
+    ) -> Result<(), StoreError> {
+        let key = key(by, user);
+        loop {
+            let seen = self.db.get(BLOCK, &key)?;
+            let known =
+                seen.as_ref().and_then(|value| value.get(..8)?.try_into().ok()).map_or(0, u64::from_be_bytes);
+            if seen.is_some() && known >= version {
+                return Ok(());
+            }
+            let value = [&version.to_be_bytes()[..], &[u8::from(on)]].concat();
+            let batch = match seen {
+                Some(seen) => Batch::new().expect_value(BLOCK, key.clone(), seen.to_vec()),
+                None => Batch::new().expect_absent(BLOCK, key.clone()),
+            };
+            if self.db.commit(batch.put(BLOCK, key.clone(), value)).await? == Commit::Applied {
+                return Ok(());
+            }
+        }
+    }
+}
