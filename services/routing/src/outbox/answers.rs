@@ -1,0 +1,232 @@
+//! Offering to inboxes, and what follows from their answers.
+
+use dialtone_log::{Back, Source};
+use dialtone_proto::bus::v1::offer_answer::Kind as Answer;
+use dialtone_proto::bus::v1::{
+    self as bus, Offer, OfferEntry, OfferedMessage, OfferedWithdraw, OfflineItem, Owner, offer_entry,
+    offline_item,
+};
+use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
+use dialtone_proto::log::v1::outbox_message::Route;
+use dialtone_proto::log::v1::{Decision, decision, withdraw};
+use dialtone_proto::types::v1::{Recipient, TypedNumber, recipient::To};
+use dialtone_vocab::{LogId, NodeId, UserId};
+
+use super::Resides;
+use crate::metrics;
+
+impl Resides {
+    /// Offers what is due to every receiver.
+    pub(super) fn offer(&mut self) {
+        let now = self.now();
+        let receivers: Vec<_> = self
+            .state
+            .sources
+            .iter()
+            .filter(|(_, source)| !source.is_level())
+            .map(|(user, _)| *user)
+            .collect();
+        for receiver in receivers {
+            let Some(node) = self.shared.shards.node_of("offline", receiver) else { continue };
+            let Some(due) = self.state.sources.get_mut(&receiver).and_then(|source| source.poll(now)) else {
+                continue;
+            };
+            let entries = due.positions.iter().filter_map(|position| self.offered(*position)).collect();
+            let offer = Offer {
+                source: self.log.id().to_vec(),
+                source_epoch: self.log.epoch().0,
+                reply_owner: Owner::Routing.into(),
+                reply_node: self.shared.chassis.node.as_str().to_owned(),
+                source_user: self.user.to_vec(),
+                receiver: receiver.to_vec(),
+                settled: due.settled,
+                prev: due.prev,
+                entries,
+            };
+            let item = OfflineItem { item: Some(offline_item::Item::Offer(offer)) };
+            if let Err(error) = self.shared.offline.push(&node, item) {
+                tracing::debug!(%error, "it will be offered again");
+            }
+        }
+    }
+
+    fn offered(&self, position: u64) -> Option<OfferEntry> {
+        let of = self.state.message_at(position);
+        if of != position {
+            let withdraw = OfferedWithdraw { of };
+            return Some(OfferEntry { position, entry: Some(offer_entry::Entry::Withdraw(withdraw)) });
+        }
+        let message = &self.state.sent.get(&position)?.message;
+        let Some(Route::Data(route)) = &message.route else { return None };
+        let offered = OfferedMessage {
+            sender: self.user.to_vec(),
+            from_number: message.from_number.clone(),
+            message_id: message.message_id.clone(),
+            body: message.body.clone(),
+            sent_ms: message.accepted_ms,
+            show_until_ms: message.show_until_ms,
+            sms_if_offline: message.sms_if_offline,
+            to_number: route.number.clone(),
+            number_epoch: route.number_epoch,
+        };
+        Some(OfferEntry { position, entry: Some(offer_entry::Entry::Message(offered)) })
+    }
+
+    pub(super) async fn answers(&mut self, answers: bus::OfferAnswers) {
+        let Ok(receiver) = UserId::from_slice(&answers.receiver) else { return };
+        if LogId::from_slice(&answers.source) != Ok(self.log.id()) || answers.wait {
+            return;
+        }
+        if answers.expected {
+            self.expected(receiver, answers.taken);
+        }
+        for answer in answers.answers {
+            let fresh =
+                self.state.sources.get_mut(&receiver).is_some_and(|source| source.answered(answer.position));
+            if fresh {
+                self.answered(receiver, answer.position, answer.kind(), &answer.why).await;
+            }
+        }
+    }
+
+    /// The receiver's log is elsewhere than we thought: go there.
+    fn expected(&mut self, receiver: UserId, taken: u64) {
+        let Some(source) = self.state.sources.get_mut(&receiver) else { return };
+        if let Back::Below { taken } = source.expected(taken) {
+            tracing::error!("a receiver lost what it had taken: a defect; it is offered again");
+            metrics::below();
+            let mut anew = Source::new(taken);
+            let of = |sent: &crate::state::Sent| sent.receiver() == Some(receiver) && sent.settled;
+            for (idx, sent) in self.state.sent.iter().filter(|(_, sent)| of(sent)) {
+                anew.add(*idx);
+                if let Some((withdraw, _)) = sent.withdraw {
+                    anew.add(withdraw);
+                }
+            }
+            self.state.sources.insert(receiver, anew);
+        }
+    }
+
+    /// What follows from an answer. Only when that is settled does the mark pass the position.
+    async fn answered(&mut self, receiver: UserId, position: u64, answer: Answer, why: &str) {
+        let of = self.state.message_at(position);
+        metrics::answered(answer);
+        let decided = self.state.sent.get(&of).is_some_and(|sent| sent.decision.is_some());
+        let decision = match answer {
+            Answer::Kept => {
+                if let Some(sent) = self.state.sent.get_mut(&of) {
+                    sent.kept = true;
+                }
+                None
+            }
+            Answer::Delivered | Answer::Unspecified => {
+                if let Some(sent) = self.state.sent.get_mut(&of) {
+                    sent.too_late = true;
+                }
+                self.answer_revocation(of);
+                None
+            }
+            Answer::NumberMoved => Some((decision::Kind::Failed, "NUMBER_MOVED".to_owned())),
+            Answer::Declined => Some(self.declined(of, why).await),
+            Answer::Withdrawn => Some(self.withdrawn(of).await),
+        };
+        match decision.filter(|_| !decided) {
+            None if decided => self.after_decision(of, receiver, position),
+            None => {
+                if let Some(next) = self.state.done(receiver, position) {
+                    self.follow(next);
+                }
+            }
+            Some((kind, reason)) => {
+                let at_ms = self.now().0;
+                let idx = self.append(Kind::Decision(Decision { of, kind: kind.into(), reason, at_ms }));
+                self.state.follows(idx, receiver, position);
+                if self.shared.sabotage.sms_before_claim_settled && kind == decision::Kind::SmsClaimed {
+                    self.submit(of);
+                }
+            }
+        }
+    }
+
+    /// The message was decided before: the position is done when that decision is settled.
+    fn after_decision(&mut self, of: u64, receiver: UserId, position: u64) {
+        let settled = self
+            .state
+            .sent
+            .get(&of)
+            .and_then(|sent| sent.decision.as_ref())
+            .is_none_or(|(_, _, settled)| *settled);
+        if settled {
+            if let Some(next) = self.state.done(receiver, position) {
+                self.follow(next);
+            }
+        } else {
+            // Entries settle in order: one appended now settles after the decision, and marks only follow then.
+            self.state.follows(self.log.last(), receiver, position);
+        }
+    }
+
+    async fn declined(&mut self, of: u64, why: &str) -> (decision::Kind, String) {
+        let Some(sent) = self.state.sent.get(&of) else { return (decision::Kind::Failed, why.to_owned()) };
+        match sent.withdraw {
+            Some((_, withdraw::Why::Revoke)) => (decision::Kind::Revoked, String::new()),
+            _ if sent.message.sms_if_offline => self.claim(of).await,
+            _ => (decision::Kind::Failed, why.to_owned()),
+        }
+    }
+
+    async fn withdrawn(&mut self, of: u64) -> (decision::Kind, String) {
+        match self.state.sent.get(&of).and_then(|sent| sent.withdraw) {
+            Some((_, withdraw::Why::Fallback)) => self.claim(of).await,
+            _ => (decision::Kind::Revoked, String::new()),
+        }
+    }
+
+    /// It shall go as SMS, if the number still is the receiver's.
+    async fn claim(&mut self, of: u64) -> (decision::Kind, String) {
+        let Some(Route::Data(route)) = self.state.sent.get(&of).and_then(|sent| sent.message.route.clone())
+        else {
+            return (decision::Kind::Failed, "NUMBER_MOVED".into());
+        };
+        let to = Recipient {
+            to: Some(To::Number(TypedNumber { text: route.number.clone(), region: String::new() })),
+        };
+        let same = match self.shared.peers.resolve(&to).await {
+            Ok(now) => now.user.is_some_and(|(user, epoch)| {
+                user.as_bytes()[..] == route.receiver && epoch == route.number_epoch
+            }),
+            // Identity can't be asked: the number was right when the message was accepted.
+            Err(_) => true,
+        };
+        if same {
+            (decision::Kind::SmsClaimed, String::new())
+        } else {
+            (decision::Kind::Failed, "NUMBER_MOVED".into())
+        }
+    }
+
+    pub(super) fn watermarks(&mut self, marks: &bus::Watermarks) {
+        let (Ok(receiver), true) = (UserId::from_slice(&marks.receiver), NodeId::is_valid(&marks.reply_node))
+        else {
+            return;
+        };
+        if LogId::from_slice(&marks.source) != Ok(self.log.id()) {
+            return;
+        }
+        let taken = bus::WatermarksTaken {
+            source: marks.source.clone(),
+            receiver: marks.receiver.clone(),
+            delivered: marks.delivered,
+            read: marks.read,
+        };
+        let node = NodeId::new(&marks.reply_node);
+        if !self.state.watermark(receiver, marks.delivered, marks.read) {
+            return self.tell_offline(&node, taken);
+        }
+        let now = self.state.watermarks.get(&receiver).copied().unwrap_or_default();
+        self.log.mark_now(dialtone_log::mark_name("delivered/", receiver.as_bytes()), now.delivered);
+        self.log.mark_now(dialtone_log::mark_name("read/", receiver.as_bytes()), now.read);
+        self.waiting.watermarks.push((node, taken));
+        self.tell_receipt(receiver);
+    }
+}
