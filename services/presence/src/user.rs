@@ -1,0 +1,115 @@
+//! The actor of a user: keeps the pure state, does what it asks for.
+
+use dialtone_attach::SessionKey;
+use dialtone_chassis::Error;
+use dialtone_proto::bus::v1 as bus;
+use dialtone_proto::edge::v1::{Contact, Watch};
+use dialtone_shards::Resident;
+use dialtone_vocab::{UnixMillis, UserId};
+use tokio::sync::oneshot;
+
+use crate::handle::{Question, Shared};
+use crate::state::{Effect, Judged, State, View};
+use crate::store::StatusRow;
+use crate::{error, metrics};
+
+/// The way back to who asked; who has gone is not told.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What happens to a user.
+pub(crate) enum ToUser {
+    Attach(SessionKey, Box<bus::Attach>),
+    Detach(SessionKey),
+    Beat(SessionKey, bus::SessionBeat),
+    Watch(SessionKey, Watch),
+    Typing(SessionKey, UserId),
+    ClientState(SessionKey, i32),
+    Contact(Contact),
+    Subscribe(bus::PeerSubscribe),
+    Update(bus::PeerUpdate),
+    PeerTyping(UserId),
+    Judged(Vec<Judged>),
+    SetStatus { text: String, invisible: bool, answer: Answer<()> },
+    Get(Answer<View>),
+}
+
+/// A user to whom something happens.
+pub(crate) struct User {
+    shared: Shared,
+    user: UserId,
+    state: State,
+}
+
+impl Resident for User {
+    type Message = ToUser;
+    type Shared = Shared;
+
+    async fn open(shared: &Shared, user: UserId) -> Option<Self> {
+        let row = shared.store.status(user).map_err(|error| error::store(&error)).ok()?;
+        let chassis = &shared.chassis;
+        let state = State::new(user, chassis.node.clone(), row, shared.table, chassis.clock.now());
+        Some(Self { shared: shared.clone(), user, state })
+    }
+
+    async fn handle(&mut self, message: ToUser) {
+        let now = self.shared.chassis.clock.now();
+        match message {
+            ToUser::Attach(key, attach) => self.state.attach(key, &attach, now),
+            ToUser::Detach(key) => self.state.detach(&key, now),
+            ToUser::Beat(key, beat) => self.state.beat(&key, &beat, now),
+            ToUser::Watch(key, watch) => self.state.watch(&key, &watch, now),
+            ToUser::Typing(key, to) => self.state.typing(&key, to, now),
+            ToUser::ClientState(key, state) => self.state.client_state(&key, state, now),
+            ToUser::Contact(contact) => self.state.contact(&contact),
+            ToUser::Subscribe(ask) => self.state.subscribe(&ask, now),
+            ToUser::Update(update) => self.state.update(update, now),
+            ToUser::PeerTyping(typist) => self.state.peer_typing(typist, now),
+            ToUser::Judged(judged) => self.state.judged(&judged, now),
+            ToUser::SetStatus { text, invisible, answer } => {
+                let _gone = answer.send(self.set_status(text, invisible, now).await);
+            }
+            ToUser::Get(answer) => {
+                let _gone = answer.send(Ok(self.state.view(now)));
+            }
+        }
+        self.act().await;
+    }
+
+    async fn tick(&mut self) -> bool {
+        self.state.tick(self.shared.chassis.clock.now());
+        self.act().await;
+        self.state.is_quiet()
+    }
+}
+
+impl User {
+    async fn set_status(&mut self, text: String, invisible: bool, now: UnixMillis) -> Result<(), Error> {
+        let row = StatusRow { text, invisible, seen_ms: self.state.seen_if(invisible, now) };
+        self.shared.store.put_status(self.user, &row).await.map_err(|error| error::store(&error))?;
+        self.state.set_row(row, now);
+        Ok(())
+    }
+
+    async fn act(&mut self) {
+        for effect in self.state.effects() {
+            match effect {
+                Effect::Gateway(key, item) => self.shared.out.gateway(&key, item),
+                Effect::Subscribe(ask) => self.shared.out.subscribe(ask),
+                Effect::Update(node, update) => self.shared.out.update(&node, update),
+                Effect::Typing(typing) => self.shared.out.typing(typing),
+                Effect::AskMaySee(peers) => {
+                    let question = Question { viewer: self.user, peers };
+                    if self.shared.asks.try_send(question).is_err() {
+                        metrics::judged("later");
+                    }
+                }
+                // Coarse and only for display: what is lost here is noted again with the next change.
+                Effect::Save(row) => {
+                    if let Err(error) = self.shared.store.put_status(self.user, &row).await {
+                        tracing::warn!(%error, "when a user was seen is not kept");
+                    }
+                }
+            }
+        }
+    }
+}
