@@ -26,9 +26,9 @@ async fn commit(store: &Store, batch: Batch) {
     store.commit(batch).await.expect("committed");
 }
 
-async fn friends_come_in_pages_of_their_generation(url: StoreUrl) {
+async fn friends_come_in_pages_of_their_generation(url: &StoreUrl) {
     let chassis = Chassis::for_tests(1);
-    let store = open(&url, &chassis);
+    let store = open(url, &chassis);
     let mut batch = Batch::new();
     for n in [0x00, 0x10, 0x20, 0xff] {
         batch = Store::put_contact(batch, ANNA, 1, hash(n), &of(BEN));
@@ -50,9 +50,9 @@ async fn friends_come_in_pages_of_their_generation(url: StoreUrl) {
     assert_eq!(store.friends(ANNA, 1, None, 1).expect("read"), [(hash(0x20), BEN)]);
 }
 
-async fn holders_are_found_by_number(url: StoreUrl) {
+async fn holders_are_found_by_number(url: &StoreUrl) {
     let chassis = Chassis::for_tests(1);
-    let store = open(&url, &chassis);
+    let store = open(url, &chassis);
     let mut batch = Batch::new();
     for (number, user) in [(5, ANNA), (5, BEN), (6, BEN)] {
         batch = Store::note_holder(batch, hash(number), user);
@@ -65,13 +65,13 @@ async fn holders_are_found_by_number(url: StoreUrl) {
     assert_eq!(store.holders(hash(7), None, 9).expect("read"), []);
 }
 
-async fn heads_pending_chunks_and_budgets_come_back_after_reopening(url: StoreUrl) {
+async fn heads_pending_chunks_and_budgets_come_back_after_reopening(url: &StoreUrl) {
     let book = BookRow { generation: 3, base: vec![7; 16], dropping: vec![1, 2], ..Default::default() };
     let pending = PendingRow { token: vec![8; 16], more: true, ..Default::default() };
     let budget = BudgetRow { from_ms: 5, used: 2 };
     {
         let chassis = Chassis::for_tests(1);
-        let store = open(&url, &chassis);
+        let store = open(url, &chassis);
         assert_eq!(store.book(ANNA).expect("read"), BookRow::default());
         let batch = Store::put_pending(Store::put_book(Batch::new(), ANNA, &book), ANNA, &pending);
         commit(&store, Store::charge(batch, ANNA, [hash(1), hash(2)], &budget)).await;
@@ -79,7 +79,7 @@ async fn heads_pending_chunks_and_budgets_come_back_after_reopening(url: StoreUr
         assert!(chassis.tasks.shutdown(std::time::Duration::from_secs(5)).await);
     }
     let chassis = Chassis::for_tests(1);
-    let store = open(&url, &chassis);
+    let store = open(url, &chassis);
     assert_eq!(store.book(ANNA).expect("read"), book);
     assert_eq!(store.pending(ANNA).expect("read"), Some(pending));
     assert_eq!(store.budget(ANNA).expect("read"), budget);
@@ -90,9 +90,9 @@ async fn heads_pending_chunks_and_budgets_come_back_after_reopening(url: StoreUr
     assert_eq!(store.pending(ANNA).expect("read"), None);
 }
 
-async fn a_block_leaves_a_fact_until_that_version_is_taken(url: StoreUrl) {
+async fn a_block_leaves_a_fact_until_that_version_is_taken(url: &StoreUrl) {
     let chassis = Chassis::for_tests(1);
-    let store = open(&url, &chassis);
+    let store = open(url, &chassis);
     let head = |version| BlockHead { version, count: 1 };
     commit(&store, Store::put_block(&head(1), ANNA, BEN, true)).await;
     assert!(store.blocks(ANNA, BEN).expect("read") && !store.blocks(BEN, ANNA).expect("read"));
@@ -113,7 +113,7 @@ macro_rules! suite {
             use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(StoreUrl::memory(&MemoryDisk::new())).await;
+                super::$case(&StoreUrl::memory(&MemoryDisk::new())).await;
             })*
         }
         mod over_a_folder {
@@ -121,7 +121,7 @@ macro_rules! suite {
             $(#[tokio::test]
             async fn $case() {
                 let folder = tempfile::TempDir::new().expect("a folder for the test");
-                super::$case(StoreUrl::Folder(folder.path().join("store"))).await;
+                super::$case(&StoreUrl::Folder(folder.path().join("store"))).await;
             })*
         }
     };
