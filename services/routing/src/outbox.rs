@@ -151,7 +151,7 @@ impl Resident for Resides {
             Message::SmsResult(result) => self.sms_result(result),
             Message::Wrote(opening, write, done) if opening == self.opening => self.wrote(&write, done),
             Message::SmsTaken(opening, idx, refused) if opening == self.opening => {
-                self.sms_taken(idx, refused)
+                self.sms_taken(idx, refused);
             }
             Message::Wrote(..) | Message::SmsTaken(..) | Message::Wake => {}
         }

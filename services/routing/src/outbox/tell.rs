@@ -84,7 +84,7 @@ impl Resides {
         self.to_gateway(key, Item::Frames(frames));
     }
 
-    fn to_all(&mut self, frame: &Frame) {
+    fn tell_all(&mut self, frame: &Frame) {
         let keys: Vec<_> = self.attached.iter().map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.frames_to(&key, vec![frame.clone()]);
@@ -98,14 +98,14 @@ impl Resides {
             }
             (Asker::Session(key), Ok(accepted)) => self.frames_to(&key, vec![Frame::Accepted(accepted)]),
             (Asker::Session(key), Err(error)) => {
-                self.frames_to(&key, vec![Frame::Refused(refused(seq, &error))])
+                self.frames_to(&key, vec![Frame::Refused(refused(seq, &error))]);
             }
         }
     }
 
     pub(super) fn fate(&mut self, of: u64, idx: u64, kind: FateKind, reason: String) {
         let fate = Some(Fate { kind: kind.into(), reason, at_ms: self.now().0 });
-        self.to_all(&Frame::Progress(Progress { sent_idx: of, fate, outbox_idx: idx }));
+        self.tell_all(&Frame::Progress(Progress { sent_idx: of, fate, outbox_idx: idx }));
     }
 
     fn receipt(&self, receiver: UserId) -> Frame {
@@ -120,7 +120,7 @@ impl Resides {
 
     pub(super) fn tell_receipt(&mut self, receiver: UserId) {
         let receipt = self.receipt(receiver);
-        self.to_all(&receipt);
+        self.tell_all(&receipt);
         let revoked: Vec<_> = self.waiting.revoked.keys().copied().collect();
         for idx in revoked {
             self.answer_revocation(idx);

@@ -1,0 +1,281 @@
+//! The simulated network: handsets with their SMS, and what waits for whoever is bound.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dialtone_chassis::Chassis;
+use dialtone_proto::sms::sim::v1::Sms;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::limits::{CENTRE_MO, HANDSET_SMS, HANDSETS};
+use crate::pdu::{Short, receipt_text};
+use crate::segment::{Encoding, segment, text};
+
+/// Commands that wait for the network's task.
+const COMMANDS: usize = 4_096;
+/// SMS that wait for a watcher of a handset; one that is slower is dropped and must look again.
+const WATCH: usize = 256;
+
+/// Something for whoever is bound: a part of a text, or a receipt.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    pub(super) short: Short,
+    pub(super) receipt: bool,
+}
+
+enum Command {
+    Submit(Short, oneshot::Sender<Option<String>>),
+    Send { from: String, to: String, text: String, done: oneshot::Sender<Result<(), &'static str>> },
+    List(String, oneshot::Sender<Vec<Sms>>),
+    Watch(String, u64, oneshot::Sender<mpsc::Receiver<Sms>>),
+    Power(String, bool, oneshot::Sender<()>),
+    Next(oneshot::Sender<Outgoing>),
+    Back(Outgoing),
+}
+
+/// The network. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Network(mpsc::Sender<Command>);
+
+#[derive(Default)]
+struct Handset {
+    off: bool,
+    sms: VecDeque<Sms>,
+    last_id: u64,
+    watchers: Vec<mpsc::Sender<Sms>>,
+    parts: BTreeMap<(String, u8), BTreeMap<u8, Short>>,
+    held: Vec<(String, Short)>,
+}
+
+struct State {
+    chassis: Chassis,
+    service_numbers: BTreeSet<String>,
+    handsets: BTreeMap<String, Handset>,
+    outgoing: VecDeque<Outgoing>,
+    waiting: VecDeque<oneshot::Sender<Outgoing>>,
+    last_message: u64,
+    run: u64,
+}
+
+impl Network {
+    pub(super) fn start(chassis: &Chassis, service_numbers: Vec<String>) -> Self {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let state = State {
+            chassis: chassis.clone(),
+            service_numbers: service_numbers.into_iter().collect(),
+            handsets: BTreeMap::new(),
+            outgoing: VecDeque::new(),
+            waiting: VecDeque::new(),
+            last_message: 0,
+            run: chassis.rng.u64(),
+        };
+        chassis.tasks.spawn("centre network", state.run(commands));
+        Self(sender)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(command(sender)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// A part for a handset; the centre's id for it, or `None` if it can't be delivered anywhere.
+    pub(super) async fn submit(&self, short: Short) -> Option<String> {
+        self.ask(|answer| Command::Submit(short, answer)).await.flatten()
+    }
+
+    /// A handset texts.
+    pub(super) async fn send(&self, from: String, to: String, text: String) -> Result<(), &'static str> {
+        self.ask(|done| Command::Send { from, to, text, done }).await.unwrap_or(Err("the centre is stopping"))
+    }
+
+    pub(super) async fn list(&self, number: String) -> Vec<Sms> {
+        self.ask(|answer| Command::List(number, answer)).await.unwrap_or_default()
+    }
+
+    pub(super) async fn watch(&self, number: String, after: u64) -> Option<mpsc::Receiver<Sms>> {
+        self.ask(|answer| Command::Watch(number, after, answer)).await
+    }
+
+    pub(super) async fn power(&self, number: String, on: bool) {
+        self.ask(|done| Command::Power(number, on, done)).await;
+    }
+
+    /// The next thing for whoever is bound; waits until there is one.
+    pub(super) async fn next(&self) -> Option<Outgoing> {
+        self.ask(Command::Next).await
+    }
+
+    /// It was not taken: it goes out again.
+    pub(super) async fn back(&self, outgoing: Outgoing) {
+        let _stopping = self.0.send(Command::Back(outgoing)).await;
+    }
+}
+
+impl State {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let stop = self.chassis.tasks.stop_token();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Submit(short, answer) => {
+                let id = self.submit(short);
+                let _bind_lost = answer.send(id);
+            }
+            Command::Send { from, to, text, done } => {
+                let outcome = self.send(&from, &to, &text);
+                let _caller_gone = done.send(outcome);
+            }
+            Command::List(number, answer) => {
+                let sms = self.handsets.get(&number).map(|handset| handset.sms.iter().cloned().collect());
+                let _caller_gone = answer.send(sms.unwrap_or_default());
+            }
+            Command::Watch(number, after, answer) => self.watch(&number, after, answer),
+            Command::Power(number, on, done) => {
+                self.power(&number, on);
+                let _caller_gone = done.send(());
+            }
+            Command::Next(asker) => {
+                self.waiting.push_back(asker);
+                self.hand_out();
+            }
+            Command::Back(outgoing) => {
+                self.outgoing.push_front(outgoing);
+                self.hand_out();
+            }
+        }
+    }
+
+    /// Gives what waits to whoever is bound, in order.
+    fn hand_out(&mut self) {
+        while !self.outgoing.is_empty()
+            && let Some(asker) = self.waiting.pop_front()
+            && let Some(next) = self.outgoing.pop_front()
+        {
+            if let Err(back) = asker.send(next) {
+                self.outgoing.push_front(back);
+            }
+        }
+    }
+
+    fn handset(&mut self, number: &str) -> Option<&mut Handset> {
+        if !self.handsets.contains_key(number) && self.handsets.len() >= HANDSETS {
+            return None;
+        }
+        Some(self.handsets.entry(number.to_owned()).or_default())
+    }
+
+    fn submit(&mut self, short: Short) -> Option<String> {
+        self.last_message += 1;
+        let id = format!("{:08x}{:x}", self.run & 0xffff_ffff, self.last_message);
+        let handset = self.handset(&short.to)?;
+        if handset.off {
+            handset.held.push((id.clone(), short));
+        } else {
+            self.arrive(&id, short);
+        }
+        Some(id)
+    }
+
+    /// A part reaches its handset; the receipt goes back, the text is shown when it is whole.
+    fn arrive(&mut self, id: &str, short: Short) {
+        let receipt = Short {
+            from: short.to.clone(),
+            to: short.from.clone(),
+            encoding: Encoding::Gsm7,
+            part: None,
+            octets: receipt_text(id, true).into_bytes(),
+        };
+        let at_ms = self.chassis.clock.now().0;
+        if let Some(handset) = self.handsets.get_mut(&short.to) {
+            handset.take(short, at_ms);
+        }
+        self.outgoing.push_back(Outgoing { short: receipt, receipt: true });
+        self.hand_out();
+    }
+
+    fn send(&mut self, from: &str, to: &str, content: &str) -> Result<(), &'static str> {
+        let segments = segment(content).ok_or("too long")?;
+        if self.outgoing.len() + segments.parts.len() > CENTRE_MO {
+            return Err("too much waits for a bind");
+        }
+        self.handset(from).ok_or("too many handsets")?;
+        self.last_message += 1;
+        let reference = self.last_message.to_be_bytes()[7];
+        let total = u8::try_from(segments.parts.len()).map_err(|_| "too long")?;
+        for (place, octets) in (1..=total).zip(segments.parts) {
+            let part = (total > 1).then_some((reference, total, place));
+            let short =
+                Short { from: from.to_owned(), to: to.to_owned(), encoding: segments.encoding, part, octets };
+            if self.service_numbers.contains(to) {
+                self.outgoing.push_back(Outgoing { short, receipt: false });
+            } else {
+                let at_ms = self.chassis.clock.now().0;
+                self.handset(to).ok_or("too many handsets")?.take(short, at_ms);
+            }
+        }
+        self.hand_out();
+        Ok(())
+    }
+
+    fn watch(&mut self, number: &str, after: u64, answer: oneshot::Sender<mpsc::Receiver<Sms>>) {
+        let Some(handset) = self.handset(number) else { return };
+        let (sender, receiver) = mpsc::channel(WATCH.max(HANDSET_SMS));
+        let waiting: Vec<_> = handset.sms.iter().filter(|sms| sms.id > after).cloned().collect();
+        if waiting.into_iter().all(|sms| sender.try_send(sms).is_ok()) {
+            handset.watchers.push(sender);
+        }
+        let _caller_gone = answer.send(receiver);
+    }
+
+    fn power(&mut self, number: &str, on: bool) {
+        let Some(handset) = self.handset(number) else { return };
+        handset.off = !on;
+        if on {
+            for (id, short) in std::mem::take(&mut handset.held) {
+                self.arrive(&id, short);
+            }
+        }
+    }
+}
+
+impl Handset {
+    /// Takes a part; the text is shown when all are there.
+    fn take(&mut self, short: Short, at_ms: u64) {
+        let Some((reference, total, place)) = short.part else {
+            let shown = text(short.encoding, &short.octets);
+            return self.show(short.from, short.to, shown, 1, at_ms);
+        };
+        let key = (short.from.clone(), reference);
+        let parts = self.parts.entry(key.clone()).or_default();
+        parts.insert(place, short);
+        if parts.len() < usize::from(total) {
+            return;
+        }
+        let parts = self.parts.remove(&key).unwrap_or_default();
+        let shown = parts.values().map(|part| text(part.encoding, &part.octets)).collect();
+        if let Some(first) = parts.into_values().next() {
+            self.show(first.from, first.to, shown, total.into(), at_ms);
+        }
+    }
+
+    fn show(&mut self, from: String, to: String, text: String, parts: u32, at_ms: u64) {
+        self.last_id += 1;
+        let sms = Sms { id: self.last_id, from, to, text, parts, at_ms };
+        self.watchers.retain(|watcher| watcher.try_send(sms.clone()).is_ok());
+        self.sms.push_back(sms);
+        if self.sms.len() > HANDSET_SMS {
+            self.sms.pop_front();
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! SMS from phones: claimed by identity, a keyword, or a reply that finds its conversation. Answered when durable.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dialtone_bus::{Bus, Fan, subjects};
+use dialtone_chassis::Chassis;
+use dialtone_log::{Log, LogError, LogStore, Source, Write};
+use dialtone_proto::bus::v1::{
+    MoClaim, MoClaimed, Offer, OfferAnswers, OfferEntry, OfferedMessage, OfflineItem, Owner, SmsSubmit,
+    ToOffline, offer_entry, offline_item, sms_submit,
+};
+use dialtone_proto::log::v1::inbound_entry::Entry as Kind;
+use dialtone_proto::log::v1::{InboundEntry, InboundSms};
+use dialtone_proto::types::v1::Body;
+use dialtone_shards::Shards;
+use dialtone_vocab::{ClientSeq, DeviceId, LogId, MessageId, PhoneNumber, UserId};
+use prost::Message as _;
+use rusmpp::CommandStatus;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bridge::{Bridge, Reported};
+use crate::esme::Delivered;
+use crate::limits::{CLAIM_WITHIN, MO_PARTS};
+use crate::segment::text;
+use crate::{metrics, pdu};
+
+/// Whose log the inbound log is: nobody's, the service's.
+const OWNER: [u8; 16] = [0; 16];
+/// Between two looks at offers that were not answered.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What happens to the inbound log.
+enum Event {
+    Wrote(Write, Result<(), LogError>),
+    Answers(OfferAnswers),
+}
+
+/// Where answers of inboxes go. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Answers(mpsc::Sender<Event>);
+
+impl Answers {
+    pub(crate) async fn take(&self, answers: OfferAnswers) {
+        // Closed at shutdown: the inbox is asked again after the next start.
+        let _closed = self.0.send(Event::Answers(answers)).await;
+    }
+}
+
+/// Events that wait.
+const EVENTS: usize = 1_024;
+
+type Part = (Vec<u8>, oneshot::Sender<CommandStatus>);
+
+/// The task that owns the inbound log.
+pub(crate) struct Inbound {
+    chassis: Chassis,
+    bus: Bus,
+    bridge: Bridge,
+    shards: Shards,
+    offline: Fan<ToOffline>,
+    logs: LogStore,
+    log: Log,
+    sources: BTreeMap<UserId, Source>,
+    open: BTreeMap<u64, InboundSms>,
+    answers: BTreeMap<u64, Vec<oneshot::Sender<CommandStatus>>>,
+    parts: BTreeMap<(String, String, u8), BTreeMap<u8, Part>>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Inbound {
+    /// Opens the log and begins to take what the operator delivers.
+    pub(crate) async fn start(
+        chassis: &Chassis,
+        bus: &Bus,
+        bridge: Bridge,
+        shards: &Shards,
+        offline: Fan<ToOffline>,
+        logs: LogStore,
+        delivered: mpsc::Receiver<Delivered>,
+    ) -> Result<Answers, LogError> {
+        let opened = logs.open(&OWNER, chassis.clock.now()).await?;
+        let (events, inbox) = mpsc::channel(EVENTS);
+        let mut inbound = Self {
+            chassis: chassis.clone(),
+            bus: bus.clone(),
+            bridge,
+            shards: shards.clone(),
+            offline,
+            logs,
+            log: opened.log,
+            sources: BTreeMap::new(),
+            open: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            events: events.clone(),
+        };
+        for (receiver, settled) in opened.marks.of("settled/") {
+            if let Ok(receiver) = UserId::from_slice(receiver) {
+                inbound.sources.insert(receiver, Source::new(settled));
+            }
+        }
+        inbound.restore(opened.marks.get("floor").max(1))?;
+        chassis.tasks.spawn("sms inbound", inbound.run(delivered, inbox));
+        Ok(Answers(events))
+    }
+
+    /// Everything since the floor that was not taken by its receiver yet.
+    fn restore(&mut self, floor: u64) -> Result<(), LogError> {
+        let mut from = floor;
+        while from <= self.log.tail() {
+            let page =
+                self.logs.read(self.log.id(), from, self.log.tail(), EVENTS, self.chassis.clock.now())?;
+            for entry in &page.entries {
+                if let Ok(InboundEntry { entry: Some(Kind::Sms(sms)) }) =
+                    InboundEntry::decode(&entry.content[..])
+                {
+                    self.opened(entry.idx, sms);
+                }
+            }
+            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, idx: u64, sms: InboundSms) {
+        let Ok(receiver) = UserId::from_slice(&sms.receiver) else { return };
+        let source = self.sources.entry(receiver).or_insert_with(|| Source::new(0));
+        if idx > source.settled() {
+            source.add(idx);
+            self.open.insert(idx, sms);
+        }
+    }
+
+    async fn run(mut self, mut delivered: mpsc::Receiver<Delivered>, mut events: mpsc::Receiver<Event>) {
+        let stop = self.chassis.tasks.stop_token();
+        loop {
+            self.offer();
+            self.kick();
+            let clock = self.chassis.clock.clone();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                event = events.recv() => match event {
+                    Some(Event::Wrote(write, outcome)) => self.wrote(&write, outcome),
+                    Some(Event::Answers(answers)) => self.answered(answers),
+                    None => return,
+                },
+                deliver = delivered.recv() => match deliver {
+                    Some(deliver) => self.take(deliver).await,
+                    None => return,
+                },
+                () = clock.sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn take(&mut self, Delivered { deliver, answer }: Delivered) {
+        let short = match pdu::read_deliver(&deliver) {
+            Ok(short) => short,
+            Err(Some(receipt)) => {
+                let status = match self.bridge.receipt(&receipt).await {
+                    Ok(Reported::Done) => CommandStatus::EsmeRok,
+                    Ok(Reported::TooEarly) | Err(_) => CommandStatus::EsmeRxTAppn,
+                };
+                return say(answer, status);
+            }
+            Err(None) => {
+                metrics::mo("garbled");
+                return say(answer, CommandStatus::EsmeRxPAppn);
+            }
+        };
+        let Some((reference, total, place)) = short.part else {
+            let content = text(short.encoding, &short.octets);
+            return self.whole(&short.from, &short.to, content, vec![answer]).await;
+        };
+        let key = (short.from.clone(), short.to.clone(), reference);
+        if self.parts.len() >= MO_PARTS && !self.parts.contains_key(&key) {
+            metrics::mo("busy");
+            return say(answer, CommandStatus::EsmeRxTAppn);
+        }
+        let parts = self.parts.entry(key.clone()).or_default();
+        parts.insert(place, (short.octets, answer));
+        if parts.len() == usize::from(total) {
+            let parts = self.parts.remove(&key).unwrap_or_default();
+            let (octets, answers): (Vec<_>, Vec<_>) = parts.into_values().unzip();
+            let content = octets.iter().map(|octets| text(short.encoding, octets)).collect::<String>();
+            self.whole(&short.from, &short.to, content, answers).await;
+        }
+    }
+
+    /// A whole text: who claims it first?
+    async fn whole(
+        &mut self,
+        from: &str,
+        to: &str,
+        content: String,
+        answers: Vec<oneshot::Sender<CommandStatus>>,
+    ) {
+        let outcome = self.claim(from, to, &content).await;
+        match outcome {
+            Claimed::Done(event) => {
+                metrics::mo(event);
+                answers.into_iter().for_each(|answer| say(answer, CommandStatus::EsmeRok));
+            }
+            Claimed::Later => answers.into_iter().for_each(|answer| say(answer, CommandStatus::EsmeRxTAppn)),
+            Claimed::Routed(receiver) => {
+                metrics::mo("routed");
+                let next = self.log.last() + 1;
+                let id =
+                    MessageId::compute(UserId::new(*self.log.id().as_bytes()), DeviceId(0), ClientSeq(next));
+                let sms = InboundSms {
+                    from: from.to_owned(),
+                    to: to.to_owned(),
+                    text: content,
+                    at_ms: self.chassis.clock.now().0,
+                    receiver: receiver.to_vec(),
+                    message_id: id.to_vec(),
+                };
+                let entry = InboundEntry { entry: Some(Kind::Sms(sms)) };
+                let idx = self.log.push(1, entry.encode_to_vec());
+                self.answers.insert(idx, answers);
+            }
+        }
+    }
+
+    /// In this order: an open registration, a keyword, a reply; else nobody's.
+    async fn claim(&self, from: &str, to: &str, content: &str) -> Claimed {
+        let claim = MoClaim { from: from.to_owned(), to: to.to_owned(), text: content.to_owned() };
+        match self.bus.request::<_, MoClaimed>(&subjects::identity_mo(), claim, CLAIM_WITHIN).await {
+            Ok(MoClaimed { claimed: true }) => return Claimed::Done("claimed"),
+            Ok(MoClaimed { claimed: false }) => {}
+            Err(error) => {
+                tracing::debug!(%error, "identity can't be asked: the operator delivers it again");
+                return Claimed::Later;
+            }
+        }
+        let Ok(number) = PhoneNumber::parse_e164(from) else { return Claimed::Done("refused") };
+        match self.keyword(number, content).await {
+            Ok(true) => return Claimed::Done("keyword"),
+            Ok(false) => {}
+            Err(_) => return Claimed::Later,
+        }
+        match self.bridge.store.route(self.bridge.key.hash(number), to) {
+            Ok(Some(user)) => Claimed::Routed(user),
+            Ok(None) => Claimed::Done("refused"),
+            Err(_) => Claimed::Later,
+        }
+    }
+
+    /// STOP, START and HELP, alone and in any case.
+    async fn keyword(&self, from: PhoneNumber, content: &str) -> Result<bool, ()> {
+        let answer = match content.trim().to_ascii_uppercase().as_str() {
+            "STOP" => {
+                self.bridge.store.opt_out(self.bridge.key.hash(from), true).await.map_err(|_| ())?;
+                "You will get no more messages. START undoes this."
+            }
+            "START" => {
+                self.bridge.store.opt_out(self.bridge.key.hash(from), false).await.map_err(|_| ())?;
+                "You will get messages again. STOP ends this."
+            }
+            "HELP" => {
+                "Somebody writes to you through Dialtone. Answer to this number to reply, STOP to get no more."
+            }
+            _ => return Ok(false),
+        };
+        let submit = SmsSubmit {
+            message_id: self.chassis.rng.bytes::<16>().to_vec(),
+            to: from.to_string(),
+            text: answer.to_owned(),
+            kind: sms_submit::Kind::Code.into(),
+            ..SmsSubmit::default()
+        };
+        self.bridge.take(submit).await.map_err(|_| ())?;
+        Ok(true)
+    }
+
+    fn kick(&mut self) {
+        let Some(write) = self.log.next_write(self.chassis.clock.now()) else { return };
+        let (logs, events) = (self.logs.clone(), self.events.clone());
+        self.chassis.tasks.spawn("sms inbound write", async move {
+            let outcome = logs.write(&write).await;
+            let _stopped = events.send(Event::Wrote(write, outcome)).await;
+        });
+    }
+
+    fn wrote(&mut self, write: &Write, outcome: Result<(), LogError>) {
+        if let Err(error) = outcome {
+            return tracing::error!(%error, "the inbound log could not be written");
+        }
+        let settled = self.log.settled(write);
+        for entry in &settled.entries {
+            for answer in self.answers.remove(&entry.idx).unwrap_or_default() {
+                say(answer, CommandStatus::EsmeRok);
+            }
+            if let Ok(InboundEntry { entry: Some(Kind::Sms(sms)) }) = InboundEntry::decode(&entry.content[..])
+            {
+                self.opened(entry.idx, sms);
+            }
+        }
+        for (name, value) in &settled.marks {
+            let receiver = name.strip_prefix(b"settled/").and_then(|bytes| UserId::from_slice(bytes).ok());
+            if let Some(source) = receiver.and_then(|receiver| self.sources.get_mut(&receiver)) {
+                source.mark_written(*value);
+            }
+        }
+    }
+
+    fn offer(&mut self) {
+        let now = self.chassis.clock.now();
+        for (receiver, source) in &mut self.sources {
+            let Some(node) = self.shards.node_of("offline", *receiver) else { continue };
+            let Some(due) = source.poll(now) else { continue };
+            let entries = due
+                .positions
+                .iter()
+                .filter_map(|position| Some(offered(*position, self.open.get(position)?)));
+            let offer = Offer {
+                source: self.log.id().to_vec(),
+                source_epoch: self.log.epoch().0,
+                reply_owner: Owner::Unspecified.into(),
+                reply_node: self.chassis.node.as_str().to_owned(),
+                source_user: Vec::new(),
+                receiver: receiver.to_vec(),
+                settled: due.settled,
+                prev: due.prev,
+                entries: entries.collect(),
+            };
+            let item = OfflineItem { item: Some(offline_item::Item::Offer(offer)) };
+            if let Err(error) = self.offline.push(&node, item) {
+                tracing::debug!(%error, "it will be offered again");
+            }
+        }
+    }
+
+    /// Nothing follows from an answer but that it is done: whoever texted can't be told more.
+    fn answered(&mut self, answers: OfferAnswers) {
+        let Ok(receiver) = UserId::from_slice(&answers.receiver) else { return };
+        let Some(source) = self.sources.get_mut(&receiver) else { return };
+        if LogId::from_slice(&answers.source) != Ok(self.log.id()) || answers.wait {
+            return;
+        }
+        if answers.expected {
+            source.expected(answers.taken);
+        }
+        for answer in answers.answers {
+            if source.answered(answer.position)
+                && let Some(settled) = source.done(answer.position)
+            {
+                self.open.remove(&answer.position);
+                self.log.mark(dialtone_log::mark_name("settled/", receiver.as_bytes()), settled);
+            }
+        }
+        let floor = self.open.first_key_value().map_or(self.log.tail() + 1, |(idx, _)| *idx);
+        self.log.mark("floor", floor);
+        self.log.flush_marks();
+    }
+}
+
+/// What became of a text.
+enum Claimed {
+    Done(&'static str),
+    Routed(UserId),
+    /// Can't be decided now: the operator delivers it again.
+    Later,
+}
+
+fn say(answer: oneshot::Sender<CommandStatus>, status: CommandStatus) {
+    let _bind_lost = answer.send(status);
+}
+
+fn offered(position: u64, sms: &InboundSms) -> OfferEntry {
+    let message = OfferedMessage {
+        from_number: sms.from.clone(),
+        message_id: sms.message_id.clone(),
+        body: Some(Body { content: sms.text.clone().into_bytes().into(), ..Body::default() }),
+        sent_ms: sms.at_ms,
+        ..OfferedMessage::default()
+    };
+    OfferEntry { position, entry: Some(offer_entry::Entry::Message(message)) }
+}
