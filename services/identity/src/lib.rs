@@ -24,7 +24,6 @@ mod store;
 
 use dialtone_bus::Bus;
 use dialtone_chassis::{Chassis, LocalRoutes, Secrets, server};
-use dialtone_shards::Shards;
 use dialtone_store::{Db, StoreError, StoreUrl};
 
 pub use config::Config;
@@ -55,7 +54,6 @@ pub struct Identity {
 pub async fn start(
     chassis: &Chassis,
     bus: &Bus,
-    _shards: &Shards,
     secrets: &Secrets,
     url: StoreUrl,
     config: &Config,

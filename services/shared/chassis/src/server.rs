@@ -11,7 +11,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Histogram;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::service::Routes;
+use tonic::service::{AxumBody, Routes};
 use tower::{ServiceExt, service_fn};
 use tracing::Instrument;
 
@@ -49,6 +49,27 @@ pub fn layers(
         async move { Ok(guarded(routes, request, clock, streams).await) }
     };
     LocalRoutes::new(service_fn(answer))
+}
+
+/// Several services on one port, each with the full names of the gRPC services it has.
+pub fn join(services: Vec<(&'static [&'static str], LocalRoutes)>) -> Routes {
+    let answer = move |request: Request<AxumBody>| {
+        let name = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+        let target = services
+            .iter()
+            .find(|(names, _)| names.contains(&name.as_str()))
+            .map(|(_, routes)| routes.clone());
+        async move {
+            let outcome = match target {
+                Some(routes) => routes.oneshot(request.map(Body::new)).await,
+                None => Ok(Status::unimplemented("no such service here").into_http()),
+            };
+            Ok::<_, std::convert::Infallible>(
+                outcome.unwrap_or_else(|_| Status::internal("a layer failed").into_http()),
+            )
+        }
+    };
+    Routes::from(Routes::default().into_axum_router().fallback_service(service_fn(answer)))
 }
 
 fn authenticate(verifier: &Verifier, clock: &Clock, request: &mut Request<Body>) {

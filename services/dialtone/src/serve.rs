@@ -1,0 +1,109 @@
+//! `dialtone` and `dialtone run`: a process with some services, until it is told to stop.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dialtone_bus::Bus;
+use dialtone_chassis::{Chassis, listen, ops, server, telemetry};
+use dialtone_store::StoreUrl;
+use dialtone_vocab::NodeId;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::settings::{SERVICES, Settings};
+use crate::system::{self, Ground, System};
+
+/// After this process says that it is not ready, whoever balances gets so long to notice.
+const NOTICE: Duration = Duration::from_millis(100);
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What can't be started, naming the setting.
+pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
+    let telemetry = telemetry::init(&settings.telemetry)?;
+    let chassis = Chassis::real(NodeId::new(&settings.node.name));
+    let store = StoreUrl::parse(&settings.store.url).context("store.url")?;
+    // Ports first: a port in use must not leave a store behind that was only just made.
+    let lives = |service: &str| services.iter().any(|name| name == service);
+    let ops_listener = listen::bind(settings.ops.listen, "ops.listen").await?;
+    let public_listener = match lives("gateway") {
+        true => Some(listen::bind(settings.gateway.listen, "gateway.listen").await?),
+        false => None,
+    };
+    let secrets = system::secrets(&settings, &store, &chassis)?;
+    let bus = Bus::connect(&settings.bus.url, &chassis).await?;
+    let ground = Ground {
+        chassis: chassis.clone(),
+        bus,
+        store,
+        secrets,
+        dial: None,
+        sabotage: system::Sabotage::default(),
+    };
+    let System { public, internal, centre } = system::start(&settings, services, &ground).await?;
+    let handsets = centre.as_ref().map(dialtone_sms::centre::Centre::handsets).unwrap_or_default();
+    if let Some(centre) = &centre {
+        centre.listen(settings.centre.listen).await?;
+    }
+    listen::serve(
+        &chassis,
+        ops_listener,
+        ops::routes(telemetry.registry.clone(), chassis.ready.clone(), handsets),
+        "ops",
+    );
+    if let (Some(listener), Some(routes)) = (public_listener, public) {
+        listen::serve(&chassis, listener, routes, "gateway");
+    }
+    if services.len() < SERVICES.len() && !internal.is_empty() {
+        let listener = listen::bind(settings.internal.listen, "internal.listen").await?;
+        listen::serve(&chassis, listener, server::join(internal), "internal");
+    }
+    greet(&settings, services);
+    until_told().await?;
+    println!("stopping …");
+    stop(&chassis, &settings).await;
+    chassis.blocking.run(move || telemetry.flush()).await;
+    Ok(())
+}
+
+async fn until_told() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    tokio::select! {
+        biased;
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("SIGINT"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Not ready, then every stream is told to go, then tasks end, within the deadline.
+async fn stop(chassis: &Chassis, settings: &Settings) {
+    chassis.ready.register("stopping").set_missing("stopping");
+    chassis.clock.sleep(NOTICE).await;
+    if !chassis.tasks.shutdown(Duration::from_secs(settings.node.drain_seconds)).await {
+        tracing::warn!("some tasks had not ended in time");
+    }
+}
+
+fn greet(settings: &Settings, services: &[String]) {
+    let (gateway, ops) = (settings.gateway.listen, settings.ops.listen);
+    if services.len() < SERVICES.len() {
+        println!(
+            "Dialtone runs {} as node {:?}; operations on http://{ops}.",
+            services.join(", "),
+            settings.node.name
+        );
+        return;
+    }
+    println!(
+        "Dialtone runs: every service in this process, store {}.\n\
+         \x20 clients      http://{gateway}  gRPC and gRPC-Web, reflection and health\n\
+         \x20 operations   http://{ops}  /metrics /healthz /readyz, the handsets\n\
+         \x20 SMS centre   {}  SMPP 3.4, embedded\n\n\
+         Try next, each in a terminal of its own:\n\
+         \x20 cargo run -- phone +14155550101\n\
+         \x20 cargo run -- phone +14155550102\n\
+         \x20 cargo run -- tour\n\n\
+         Ctrl-C stops it.",
+        settings.store.url, settings.centre.listen,
+    );
+}

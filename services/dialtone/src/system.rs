@@ -1,0 +1,227 @@
+//! The wiring: services, and the channels between them. The only place that names them all.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use dialtone_bus::Bus;
+use dialtone_chassis::{Channel, Chassis, LocalRoutes, Secrets};
+use dialtone_shards::Shards;
+use dialtone_sms::Dial;
+use dialtone_sms::centre::Centre;
+use dialtone_store::StoreUrl;
+use tonic::service::Routes;
+
+use crate::settings::Settings;
+
+/// Deliberate defects, for the tests that prove that they are caught.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sabotage {
+    /// In offline.
+    pub offline: dialtone_offline::Sabotage,
+    /// In routing.
+    pub routing: dialtone_routing::Sabotage,
+}
+
+/// What a system stands on: for a real process made from the settings, for a test by hand.
+pub struct Ground {
+    /// Time, randomness, tasks.
+    pub chassis: Chassis,
+    /// The bus.
+    pub bus: Bus,
+    /// The store.
+    pub store: StoreUrl,
+    /// The keys.
+    pub secrets: Secrets,
+    /// The way to the operator; `None`: to `sms.provider` over TCP.
+    pub dial: Option<Dial>,
+    /// Deliberate defects.
+    #[doc(hidden)]
+    pub sabotage: Sabotage,
+}
+
+/// The services of this process, running.
+pub struct System {
+    /// What clients reach, if the gateway lives here.
+    pub public: Option<Routes>,
+    /// What other processes reach: the full names of gRPC services, and their routes.
+    pub internal: Vec<(&'static [&'static str], LocalRoutes)>,
+    /// The embedded SMS centre, if it lives here.
+    pub centre: Option<Centre>,
+}
+
+/// The services that gRPC calls go to; the others are reached by the bus alone.
+const NEEDED: &[&str] = &["identity", "contacts", "presence", "routing", "offline", "sms"];
+
+/// The gRPC services of a service.
+fn grpc_names(service: &str) -> &'static [&'static str] {
+    match service {
+        "identity" => &[
+            "dialtone.identity.v1.Registration",
+            "dialtone.identity.v1.Login",
+            "dialtone.identity.v1.Account",
+            "dialtone.identity.internal.v1.Directory",
+        ],
+        "contacts" => &["dialtone.contacts.v1.Contacts", "dialtone.contacts.internal.v1.Graph"],
+        "presence" => &["dialtone.presence.v1.Presence"],
+        "routing" => &["dialtone.routing.v1.Messages"],
+        "offline" => &["dialtone.offline.v1.Inbox"],
+        _ => &["dialtone.sms.internal.v1.Bridge"],
+    }
+}
+
+/// Where the keys are.
+///
+/// # Errors
+/// When a key file can't be read or made.
+pub fn secrets(settings: &Settings, store: &StoreUrl, chassis: &Chassis) -> Result<Secrets> {
+    let folder = match (settings.secrets.folder.as_str(), store) {
+        ("", StoreUrl::Folder(folder)) => folder.join("secrets"),
+        ("", StoreUrl::Memory(_)) => PathBuf::from("dialtone-secrets"),
+        (folder, _) => PathBuf::from(folder),
+    };
+    Secrets::open_or_create(&folder, &chassis.rng).context("secrets.folder")
+}
+
+/// Channels to the services of this process, and to those elsewhere.
+struct Channels<'a> {
+    settings: &'a Settings,
+    here: Vec<(&'static str, LocalRoutes)>,
+}
+
+impl Channels<'_> {
+    fn to(&self, service: &'static str) -> Result<Channel> {
+        if let Some((_, routes)) = self.here.iter().find(|(name, _)| *name == service) {
+            return Ok(Channel::Local(routes.clone()));
+        }
+        let internal = &self.settings.internal;
+        let url = match service {
+            "identity" => &internal.identity,
+            "contacts" => &internal.contacts,
+            "presence" => &internal.presence,
+            "routing" => &internal.routing,
+            "offline" => &internal.offline,
+            _ => &internal.sms,
+        };
+        Channel::remote(url).with_context(|| format!("internal.{service} is not a URL"))
+    }
+}
+
+/// Starts the services named, in an order in which whoever is asked is there first.
+///
+/// # Errors
+/// The first thing that can't be started, with its setting.
+#[expect(clippy::too_many_lines, reason = "one paragraph a service, read from top to bottom")]
+pub async fn start(settings: &Settings, services: &[String], ground: &Ground) -> Result<System> {
+    let Ground { chassis, bus, store, secrets, dial, sabotage } = ground;
+    let lives = |service: &str| services.iter().any(|name| name == service);
+    let own: Vec<&str> = services.iter().map(String::as_str).filter(|name| *name != "centre").collect();
+    let needed = if lives("gateway") { NEEDED } else { &[] };
+    let shards = Shards::start(chassis, bus, &own, needed).await?;
+    let mut channels = Channels { settings, here: Vec::new() };
+    let centre = lives("centre").then(|| Centre::new(chassis, &settings.centre));
+    if lives("identity") {
+        let config = &settings.identity;
+        let identity = dialtone_identity::start(chassis, bus, secrets, store.clone(), config).await?;
+        channels.here.push(("identity", identity.routes));
+    }
+    if lives("contacts") {
+        let peers = dialtone_contacts::Peers { identity: channels.to("identity")? };
+        let contacts = dialtone_contacts::start(
+            chassis,
+            bus,
+            &shards,
+            secrets,
+            store.clone(),
+            &settings.contacts,
+            peers,
+        )
+        .await?;
+        channels.here.push(("contacts", contacts.routes));
+    }
+    if lives("presence") {
+        let peers = dialtone_presence::Peers { contacts: channels.to("contacts")? };
+        let presence = dialtone_presence::start(
+            chassis,
+            bus,
+            &shards,
+            secrets,
+            store.clone(),
+            &settings.presence,
+            peers,
+        )
+        .await?;
+        channels.here.push(("presence", presence.routes));
+    }
+    if lives("sms") {
+        let dial = dial.clone().unwrap_or_else(|| dialtone_sms::tcp(settings.sms.provider.clone()));
+        let sms =
+            dialtone_sms::start(chassis, bus, &shards, secrets, store.clone(), &settings.sms, dial).await?;
+        channels.here.push(("sms", sms.routes));
+    }
+    if lives("offline") {
+        let peers = dialtone_offline::Peers { identity: channels.to("identity")? };
+        let (config, sabotage) = (&settings.offline, sabotage.offline);
+        let offline = dialtone_offline::start_sabotaged(
+            chassis,
+            bus,
+            &shards,
+            secrets,
+            store.clone(),
+            config,
+            peers,
+            sabotage,
+        )
+        .await?;
+        channels.here.push(("offline", offline.routes));
+    }
+    if lives("routing") {
+        let peers = dialtone_routing::Peers { identity: channels.to("identity")?, sms: channels.to("sms")? };
+        let (config, sabotage) = (&settings.routing, sabotage.routing);
+        let routing = dialtone_routing::start_sabotaged(
+            chassis,
+            bus,
+            &shards,
+            secrets,
+            store.clone(),
+            config,
+            peers,
+            sabotage,
+        )
+        .await?;
+        channels.here.push(("routing", routing.routes));
+    }
+    let public = match lives("gateway") {
+        true => Some(gateway(settings, ground, &shards, &channels).await?),
+        false => None,
+    };
+    Ok(System {
+        public,
+        internal: channels.here.into_iter().map(|(name, routes)| (grpc_names(name), routes)).collect(),
+        centre,
+    })
+}
+
+async fn gateway(
+    settings: &Settings,
+    ground: &Ground,
+    shards: &Shards,
+    channels: &Channels<'_>,
+) -> Result<Routes> {
+    let peers = dialtone_gateway::Peers {
+        identity: channels.to("identity")?,
+        contacts: channels.to("contacts")?,
+        presence: channels.to("presence")?,
+        routing: channels.to("routing")?,
+        offline: channels.to("offline")?,
+    };
+    let gateway = dialtone_gateway::start(
+        &ground.chassis,
+        &ground.bus,
+        shards,
+        &ground.secrets,
+        &settings.gateway,
+        peers,
+    );
+    Ok(gateway.await?.routes)
+}
