@@ -39,10 +39,10 @@ use store::Store;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its store can't be used.
-    #[error("contacts: {0}")]
+    #[error("contacts")]
     Store(#[from] StoreError),
     /// The bus can't be used.
-    #[error("contacts: {0}")]
+    #[error("contacts")]
     Bus(#[from] dialtone_bus::BusError),
 }
 

@@ -83,7 +83,7 @@ pub struct Store {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
-    /// Folder of the key files; empty: `secrets` in the store's folder.
+    /// Folder of the key files; empty: beside the store's folder, with `.keys` added to its name.
     pub folder: String,
 }
 

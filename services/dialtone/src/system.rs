@@ -76,8 +76,8 @@ fn grpc_names(service: &str) -> &'static [&'static str] {
 /// When a key file can't be read or made.
 pub fn secrets(settings: &Settings, store: &StoreUrl, chassis: &Chassis) -> Result<Secrets> {
     let folder = match (settings.secrets.folder.as_str(), store) {
-        ("", StoreUrl::Folder(folder)) => folder.join("secrets"),
-        ("", StoreUrl::Memory(_)) => PathBuf::from("dialtone-secrets"),
+        ("", StoreUrl::Folder(folder)) => folder.with_added_extension("keys"),
+        ("", StoreUrl::Memory(_)) => PathBuf::from("dialtone.keys"),
         (folder, _) => PathBuf::from(folder),
     };
     Secrets::open_or_create(&folder, &chassis.rng).context("secrets.folder")

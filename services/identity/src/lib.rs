@@ -34,10 +34,10 @@ use store::Store;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its store can't be used.
-    #[error("identity: {0}")]
+    #[error("identity")]
     Store(#[from] StoreError),
     /// The bus can't be used.
-    #[error("identity: {0}")]
+    #[error("identity")]
     Bus(#[from] dialtone_bus::BusError),
 }
 

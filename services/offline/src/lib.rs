@@ -56,10 +56,10 @@ pub struct Sabotage {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its store can't be used.
-    #[error("offline: {0}")]
+    #[error("offline")]
     Store(#[from] StoreError),
     /// The bus can't be used.
-    #[error("offline: {0}")]
+    #[error("offline")]
     Bus(#[from] dialtone_bus::BusError),
 }
 

@@ -37,10 +37,10 @@ use store::Store;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its store can't be used.
-    #[error("presence: {0}")]
+    #[error("presence")]
     Store(#[from] StoreError),
     /// The bus can't be used.
-    #[error("presence: {0}")]
+    #[error("presence")]
     Bus(#[from] dialtone_bus::BusError),
 }
 

@@ -63,10 +63,10 @@ pub struct Sabotage {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its store can't be used.
-    #[error("routing: {0}")]
+    #[error("routing")]
     Store(#[from] StoreError),
     /// The bus can't be used.
-    #[error("routing: {0}")]
+    #[error("routing")]
     Bus(#[from] dialtone_bus::BusError),
 }
 

@@ -41,13 +41,13 @@ pub use esme::{Dial, Wire};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its store can't be used.
-    #[error("sms: {0}")]
+    #[error("sms")]
     Store(#[from] StoreError),
     /// Its inbound log can't be opened.
-    #[error("sms: {0}")]
+    #[error("sms")]
     Log(#[from] dialtone_log::LogError),
     /// The bus can't be used.
-    #[error("sms: {0}")]
+    #[error("sms")]
     Bus(#[from] dialtone_bus::BusError),
 }
 

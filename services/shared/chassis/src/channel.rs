@@ -12,6 +12,8 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_service::Service;
 
+use crate::trace;
+
 /// Longest wait for a connection to another service.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// A ping on an idle connection, so that calls do not stay dead after a partition.
@@ -62,7 +64,7 @@ impl Service<Request<Body>> for Channel {
         }
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self {
             Self::Local(routes) => {
                 // The routes that were polled ready serve this call; their clone waits for the next one.
@@ -71,6 +73,7 @@ impl Service<Request<Body>> for Channel {
                 Box::pin(ready.oneshot(request))
             }
             Self::Remote(channel) => {
+                trace::inject(request.headers_mut());
                 let answer = channel.call(request);
                 Box::pin(async move { answer.await.map_err(Into::into) })
             }

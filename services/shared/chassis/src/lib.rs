@@ -10,6 +10,7 @@ mod channel;
 mod clock;
 pub mod config;
 mod error;
+mod guard;
 pub mod listen;
 pub mod ops;
 mod ready;
@@ -18,6 +19,7 @@ mod secrets;
 pub mod server;
 mod tasks;
 pub mod telemetry;
+mod trace;
 
 use dialtone_vocab::NodeId;
 

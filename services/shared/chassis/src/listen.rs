@@ -15,6 +15,8 @@ use crate::Chassis;
 pub const MAX_STREAMS: u32 = 1_024;
 /// Bytes of request headers.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes of an HTTP/2 frame: the smallest maximum that HTTP/2 allows (RFC 9113, 4.2).
+const MAX_FRAME_BYTES: u32 = 16 * 1024;
 /// A ping on an idle connection; a client that does not answer is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a ping may stay unanswered.
@@ -62,6 +64,7 @@ pub fn server() -> Server {
         .accept_http1(true)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))

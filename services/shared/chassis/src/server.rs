@@ -1,7 +1,7 @@
 //! The layers that every gRPC service has, in one process or across: deadline, panic guard, tokens, metrics, traces.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dialtone_vocab::Reason;
@@ -9,20 +9,27 @@ use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Histogram;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::{AxumBody, Routes};
 use tower::{ServiceExt, service_fn};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::auth::{Authentication, Verifier, bearer};
+use crate::guard::{Guarded, defect};
 use crate::tasks::note_panic;
-use crate::{Chassis, Clock, Error, LocalRoutes};
+use crate::{Chassis, Clock, Error, LocalRoutes, trace};
 
 /// What a call gets if it says nothing.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 /// What a call gets at most.
 pub const DEADLINE_CAP: Duration = Duration::from_secs(30);
+/// Unary handlers of one service that run at once, those included whose callers are gone; more are refused as `BUSY`.
+pub const MAX_RUNNING: usize = 4_096;
+/// We answer this much (at most a tenth) before the deadline, so that the caller reads our words and not the
+/// framework's `CANCELLED`.
+const ANSWER_EARLY: Duration = Duration::from_millis(20);
 
 static DURATIONS: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     opentelemetry::global::meter("dialtone.chassis")
@@ -32,21 +39,27 @@ static DURATIONS: LazyLock<Histogram<f64>> = LazyLock::new(|| {
         .build()
 });
 
-/// Puts the layers on `routes`. `streams` are the paths of methods whose answers go on: the deadline is not for them.
+/// Puts the layers on `routes`. `streams` are the paths of methods whose answers go on: the deadline is not for them,
+/// and they end with their caller. A unary handler runs to its end (at most [`DEADLINE_CAP`]) even when its caller
+/// has gone.
 pub fn layers(
     chassis: &Chassis,
     routes: Routes,
     verifier: Option<Verifier>,
     streams: &'static [&'static str],
 ) -> LocalRoutes {
-    let routes = routes.prepare();
-    let clock = chassis.clock.clone();
+    let door = Door {
+        routes: routes.prepare(),
+        chassis: chassis.clone(),
+        running: Arc::new(Semaphore::new(MAX_RUNNING)),
+        streams,
+    };
     let answer = move |mut request: Request<Body>| {
-        let (routes, clock) = (routes.clone(), clock.clone());
+        let door = door.clone();
         if let Some(verifier) = &verifier {
-            authenticate(verifier, &clock, &mut request);
+            authenticate(verifier, &door.chassis.clock, &mut request);
         }
-        async move { Ok(guarded(routes, request, clock, streams).await) }
+        async move { Ok(door.answer(request).await) }
     };
     LocalRoutes::new(service_fn(answer))
 }
@@ -79,32 +92,72 @@ fn authenticate(verifier: &Verifier, clock: &Clock, request: &mut Request<Body>)
     }
 }
 
-async fn guarded(routes: Routes, request: Request<Body>, clock: Clock, streams: &[&str]) -> Response<Body> {
-    let method = request.uri().path().to_owned();
-    let limit = (!streams.contains(&method.as_str())).then(|| deadline(request.headers()));
-    let span = tracing::info_span!("rpc", method);
-    let began = clock.instant();
-    let call = AssertUnwindSafe(routes.oneshot(request)).catch_unwind();
-    let outcome = match limit {
-        Some(limit) => clock.timeout(limit, call).instrument(span).await,
-        None => Ok(call.instrument(span).await),
-    };
-    let response = match outcome {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(never))) => match never {},
-        Ok(Err(_panic)) => {
-            note_panic(&method);
-            Status::from(Error::new(Reason::Internal, "a defect of ours; it was counted")).into_http()
+/// What the layers of one service share.
+#[derive(Clone)]
+struct Door {
+    routes: Routes,
+    chassis: Chassis,
+    running: Arc<Semaphore>,
+    streams: &'static [&'static str],
+}
+
+impl Door {
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let method = request.uri().path().to_owned();
+        let clock = self.chassis.clock.clone();
+        let span = trace::span_of(request.headers(), &method);
+        let began = clock.instant();
+        let response = if self.streams.contains(&method.as_str()) {
+            let response = guarded(self.routes, request, &method).instrument(span).await;
+            response.map(|body| Guarded::body(body, method.clone()))
+        } else {
+            self.unary(request, method.clone(), span).await
+        };
+        let code = Status::from_header_map(response.headers()).map_or(0, |status| status.code() as i64);
+        let labels = [KeyValue::new("method", method), KeyValue::new("code", code)];
+        DURATIONS.record((clock.instant() - began).as_secs_f64(), &labels);
+        response
+    }
+
+    /// Runs the handler as a task of its own: a caller that goes away or stops waiting loses the answer, never half
+    /// of a change.
+    async fn unary(self, request: Request<Body>, method: String, span: Span) -> Response<Body> {
+        let Ok(slot) = self.running.try_acquire_owned() else {
+            return refusal(Reason::Busy, "too many calls of this service are running");
+        };
+        let limit = deadline(request.headers());
+        let clock = self.chassis.clock.clone();
+        let (answer, answered) = oneshot::channel();
+        let handler = async move {
+            let call = guarded(self.routes, request, &method);
+            // A call that outlives the cap is dropped; nobody waits for it any more.
+            if let Ok(response) = self.chassis.clock.timeout(DEADLINE_CAP, call).await {
+                let _caller_is_gone = answer.send(response);
+            }
+            drop(slot);
+        };
+        self.chassis.tasks.spawn("rpc", handler.instrument(span));
+        match clock.timeout(limit.saturating_sub((limit / 10).min(ANSWER_EARLY)), answered).await {
+            Ok(Ok(response)) => response,
+            _late => refusal(Reason::Timeout, "no answer within the deadline; the outcome is unknown"),
         }
-        Err(_elapsed) => {
-            Status::from(Error::new(Reason::Timeout, "no answer within the deadline; the outcome is unknown"))
-                .into_http()
+    }
+}
+
+/// Calls the handler; its panic is its own.
+async fn guarded(routes: Routes, request: Request<Body>, method: &str) -> Response<Body> {
+    match AssertUnwindSafe(routes.oneshot(request)).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_panic) => {
+            note_panic(method);
+            defect().into_http()
         }
-    };
-    let code = Status::from_header_map(response.headers()).map_or(0, |status| status.code() as i64);
-    let labels = [KeyValue::new("method", method), KeyValue::new("code", code)];
-    DURATIONS.record((clock.instant() - began).as_secs_f64(), &labels);
-    response
+    }
+}
+
+fn refusal(reason: Reason, message: &str) -> Response<Body> {
+    Status::from(Error::new(reason, message)).into_http()
 }
 
 /// What `grpc-timeout` asks for: digits and a unit (gRPC over HTTP/2), capped.

@@ -1,5 +1,7 @@
 //! Logs, traces and metrics of a process.
 
+use std::io::IsTerminal;
+
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -78,7 +80,10 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
     // An actor library's life-long span per actor would hold its parents open for ever.
     let filter = EnvFilter::try_new(format!("{},ractor=off", config.log))?;
     let lines = match config.format {
-        Format::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        Format::Text => {
+            let colours = std::io::stderr().is_terminal();
+            tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed()
+        }
         Format::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
     };
     let traces = if config.otlp.is_empty() { None } else { Some(otlp(&config.otlp)?) };
