@@ -23,7 +23,7 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::limits::{DECLINE_AFTER, PAGE, WATERMARKS_EVERY};
+use crate::limits::{DECLINE_AFTER, PAGE, WATERMARKS_COALESCE, WATERMARKS_EVERY};
 use crate::metrics;
 use crate::peers::{Epochs, NumberEpoch};
 use crate::state::{Answer, Circumstances, Inbox, SinkStep, Verdict, Watermark, chained};
@@ -84,6 +84,7 @@ pub(crate) struct Resides {
     replies: BTreeMap<LogId, ReplyTo>,
     epoch: Option<NumberEpoch>,
     told_watermarks: UnixMillis,
+    sent_watermarks: BTreeMap<LogId, Watermark>,
     due: Option<Due>,
 }
 
@@ -113,6 +114,7 @@ impl Resident for Resides {
             replies: BTreeMap::new(),
             epoch: None,
             told_watermarks: UnixMillis(0),
+            sent_watermarks: BTreeMap::new(),
             due: None,
         })
     }
@@ -259,7 +261,7 @@ impl Resides {
         }
     }
 
-    /// Tells sources how far their messages got: at once, and again until they have taken it.
+    /// Tells sources how far their messages got: news almost at once, and again until they have taken it.
     fn tell_watermarks(&mut self, again: bool) {
         let now = self.now();
         let untold: Vec<_> = self.state.untold().collect();
@@ -269,13 +271,14 @@ impl Resides {
             }
             return;
         }
-        if again && now.since(self.told_watermarks) < WATERMARKS_EVERY {
-            return;
-        }
-        if !again && now.since(self.told_watermarks) < crate::limits::WATERMARKS_COALESCE {
+        let since = now.since(self.told_watermarks);
+        let news = untold.iter().any(|(source, _, mark)| self.sent_watermarks.get(source) != Some(mark));
+        let due = if news { since >= WATERMARKS_COALESCE } else { again && since >= WATERMARKS_EVERY };
+        if !due {
             return;
         }
         self.told_watermarks = now;
+        self.sent_watermarks = untold.iter().map(|(source, _, mark)| (*source, *mark)).collect();
         for (source, user, watermark) in untold {
             let Some(node) = self.shared.shards.node_of("routing", user) else { continue };
             let watermarks = bus::Watermarks {

@@ -121,10 +121,7 @@ impl Resides {
             why: u32::try_from(i32::from(decision.why)).unwrap_or_default(),
         };
         metrics::accepted(decision.way);
-        let device = sender.device.0.to_be_bytes();
-        let idx = self.append(Kind::Message(message));
-        self.log.mark(dialtone_log::mark_name("seq/", &device), request.client_seq);
-        Ok(Taken::UnderWay(idx))
+        Ok(Taken::UnderWay(self.append(Kind::Message(message))))
     }
 
     /// A number that was used: answered as it was.
@@ -182,6 +179,8 @@ impl Resides {
     pub(super) fn accepted(&mut self, idx: u64) {
         let Some(sent) = self.state.sent.get(&idx) else { return };
         let accepted = accepted_of(idx, &sent.message);
+        // Not before the entry is settled: a mark that outlives its entry would lose the retry.
+        self.log.mark(dialtone_log::mark_name("seq/", &sent.message.device.to_be_bytes()), accepted.client_seq);
         for asker in self.waiting.accepted.remove(&idx).unwrap_or_default() {
             self.answer_send(asker, accepted.client_seq, Ok(accepted.clone()));
         }
