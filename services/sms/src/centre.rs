@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use dialtone_chassis::Chassis;
 use dialtone_chassis::listen::{self, ListenError};
+use dialtone_proto::sms::sim::v1::Sms;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -54,6 +55,11 @@ impl Centre {
     /// `sms.sim.v1.Handsets`, for the operations port.
     pub fn handsets(&self) -> Routes {
         rpc::routes(self.network.clone())
+    }
+
+    /// What lies on a handset, oldest first.
+    pub async fn sms_of(&self, number: &str) -> Vec<Sms> {
+        self.network.list(number.to_owned()).await
     }
 
     /// Listens for binds; the address it got.

@@ -71,8 +71,10 @@ async fn take<T>(
 ) -> Result<()> {
     while found.len() < until {
         let event = events.recv().await.context("a session ended")?;
-        if let Event::Refused(_, refused) = &event {
-            bail!("a send was refused: {}", refused.reason);
+        match &event {
+            Event::Refused(_, refused) => bail!("a send was refused: {}", refused.reason),
+            Event::Ended(go_away) => bail!("a session was ended: {}", go_away.reason),
+            _ => {}
         }
         found.extend(of_kind(&event));
     }

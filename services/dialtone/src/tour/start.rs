@@ -70,7 +70,13 @@ pub(super) async fn sync(world: &mut World) -> Result<()> {
     ensure!(verdicts(&answer) == [Verdict::Matched, Verdict::NotUser], "other verdicts for Ben");
     say("Ben's book: Anna → MATCHED: they are friends; names never left the phones");
     for phone in [&*anna, &*ben] {
-        let friends = phone.api(api)?.contacts().list_friends(ListFriendsRequest::default()).await?.into_inner().friends;
+        let friends = phone
+            .api(api)?
+            .contacts()
+            .list_friends(ListFriendsRequest::default())
+            .await?
+            .into_inner()
+            .friends;
         ensure!(friends.len() == 1, "{} has {} friends", phone.name, friends.len());
     }
     Ok(())
@@ -176,7 +182,8 @@ async fn laptop_passes(world: &mut World) -> Result<()> {
     ensure!(laptop.user == ben.user()?, "logged in as somebody else");
     ensure!(laptop.device != ben.credentials()?.device, "the laptop is the phone");
     say(format!("Ben's laptop passes with the right one: device {} of the same user", laptop.device));
-    let friends = api.with_token(&laptop.tokens.access).contacts().list_friends(ListFriendsRequest::default()).await?;
+    let friends =
+        api.with_token(&laptop.tokens.access).contacts().list_friends(ListFriendsRequest::default()).await?;
     ensure!(friends.into_inner().friends.len() == 1, "the laptop sees other friends");
     Ok(())
 }
@@ -186,7 +193,8 @@ pub(super) async fn incremental(world: &mut World) -> Result<()> {
     let added = vec![entry(typed_locally(&carla.number)), entry(newcomer.clone())];
     let answer = sync_once(api, anna, added, vec![entry(stranger.clone())]).await?;
     ensure!(verdicts(&answer) == [Verdict::Matched, Verdict::NotUser], "other verdicts");
-    let friends = anna.api(api)?.contacts().list_friends(ListFriendsRequest::default()).await?.into_inner().friends;
+    let friends =
+        anna.api(api)?.contacts().list_friends(ListFriendsRequest::default()).await?.into_inner().friends;
     ensure!(friends.len() == 2, "Anna has {} friends", friends.len());
     say("2 entries went up, 1 was taken away, 2 verdicts came down; Ben, not sent again, is still a friend");
     let mut contacts = anna.api(api)?.contacts();

@@ -1,0 +1,89 @@
+//! What the phones saw, and whether that may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What happened to the messages, by their texts.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Accepted: the text, in the order of acceptance, by sender.
+    pub(crate) accepted: BTreeMap<usize, Vec<String>>,
+    /// Refused for good.
+    pub(crate) refused: BTreeSet<String>,
+    /// Shown as data: (sender, text) in order, by receiver.
+    pub(crate) shown: BTreeMap<usize, Vec<(usize, String)>>,
+    /// On handsets as SMS: texts, with repeats.
+    pub(crate) sms: Vec<String>,
+    /// Everything in order: what a replay must give again.
+    pub(crate) trace: Vec<String>,
+}
+
+impl Journal {
+    /// What is wrong; empty if nothing is.
+    pub(crate) fn wrongs(&self) -> Vec<String> {
+        let mut wrongs = Vec::new();
+        let mut data: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, text) in self.shown.values().flatten() {
+            *data.entry(text).or_default() += 1;
+        }
+        let mut sms: BTreeMap<&str, usize> = BTreeMap::new();
+        for text in &self.sms {
+            *sms.entry(text).or_default() += 1;
+        }
+        for text in self.accepted.values().flatten() {
+            let ends =
+                (data.get(text.as_str()).copied().unwrap_or(0), sms.get(text.as_str()).copied().unwrap_or(0));
+            match ends {
+                (1, 0) | (0, 1) => {}
+                (0, 0) => wrongs.push(format!("lost: {text}")),
+                (_, 0) => wrongs.push(format!("shown {} times: {text}", ends.0)),
+                (0, _) => wrongs.push(format!("{} SMS: {text}", ends.1)),
+                _ => wrongs.push(format!("shown as data and sent as SMS: {text}")),
+            }
+        }
+        for (receiver, shown) in &self.shown {
+            for sender in 0..8 {
+                let numbers: Vec<u64> = shown
+                    .iter()
+                    .filter(|(from, _)| *from == sender)
+                    .filter_map(|(_, text)| number(text))
+                    .collect();
+                if !numbers.is_sorted() {
+                    wrongs.push(format!("out of order at {receiver} from {sender}: {numbers:?}"));
+                }
+            }
+        }
+        wrongs
+    }
+}
+
+/// The running number of a text.
+fn number(text: &str) -> Option<u64> {
+    text.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn the_judge_sees_every_kind_of_wrong() {
+    let good = || {
+        let mut journal = Journal::default();
+        journal.accepted.insert(0, vec!["m 1".into(), "m 2".into(), "m 3".into()]);
+        journal.shown.insert(1, vec![(0, "m 1".into()), (0, "m 2".into())]);
+        journal.sms.push("m 3".into());
+        journal
+    };
+    assert_eq!(good().wrongs(), Vec::<String>::new());
+    let mut lost = good();
+    lost.sms.clear();
+    assert_eq!(lost.wrongs().len(), 1);
+    let mut both = good();
+    both.sms.push("m 1".into());
+    assert_eq!(both.wrongs().len(), 1);
+    let mut twice = good();
+    twice.sms.push("m 3".into());
+    assert_eq!(twice.wrongs().len(), 1);
+    let mut disorder = good();
+    disorder.shown.insert(1, vec![(0, "m 2".into()), (0, "m 1".into())]);
+    assert_eq!(disorder.wrongs().len(), 1);
+    let mut again = good();
+    again.shown.insert(1, vec![(0, "m 1".into()), (0, "m 1".into()), (0, "m 2".into())]);
+    assert_eq!(again.wrongs().len(), 1);
+}

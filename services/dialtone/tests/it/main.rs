@@ -1,0 +1,5 @@
+//! The whole system in one test process.
+
+mod judge;
+mod weather;
+mod world;

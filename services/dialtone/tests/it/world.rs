@@ -1,0 +1,265 @@
+//! A system, its operator and its phones on paused time: three nodes, each a runtime of its own that is dropped to
+//! kill it, stepped in turn. Nothing here sleeps for real, and a seed replays.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dialtone::settings::Settings;
+use dialtone::system::{self, Ground, Sabotage};
+use dialtone_bus::{Bus, Courier};
+use dialtone_chassis::{Chassis, Secrets, SimWall, listen};
+use dialtone_client::Api;
+use dialtone_sms::centre::Centre;
+use dialtone_sms::{Dial, Wire};
+use dialtone_store::{MemoryDisk, StoreUrl};
+use dialtone_vocab::NodeId;
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tonic::transport::{Endpoint, Uri};
+use tower::service_fn;
+
+/// One step of all nodes.
+const STEP: Duration = Duration::from_millis(1);
+/// Bytes in a pipe.
+const PIPE: usize = 256 * 1024;
+
+type Pipes = mpsc::UnboundedSender<DuplexStream>;
+
+/// Where a node takes connections; gone when it is dead.
+#[derive(Clone, Default)]
+struct Port(Arc<Mutex<Option<Pipes>>>);
+
+impl Port {
+    fn open(&self) -> mpsc::UnboundedReceiver<DuplexStream> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn dial(&self) -> io::Result<DuplexStream> {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match port.as_ref().map(|port| port.send(far)) {
+            Some(Ok(())) => Ok(near),
+            _ => Err(io::ErrorKind::ConnectionRefused.into()),
+        }
+    }
+}
+
+/// Loses, repeats and delays messages of the bus while it storms.
+#[derive(Clone)]
+pub(crate) struct Storm {
+    seed: u64,
+    on: Arc<AtomicBool>,
+    /// Messages that were lost, repeated or delayed.
+    pub(crate) hits: Arc<AtomicU64>,
+}
+
+impl Storm {
+    pub(crate) fn set(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+}
+
+/// SplitMix64: the fate of the n-th message is a pure function of seed and n.
+fn mix(seed: u64, n: u64) -> u64 {
+    let mut z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Courier for Storm {
+    fn fate(&self, subject: &str, n: u64) -> Vec<Duration> {
+        if !self.on.load(Ordering::Relaxed) || subject == "dialtone.cluster.heartbeat" {
+            return vec![Duration::ZERO];
+        }
+        let roll = mix(self.seed, n);
+        let late = Duration::from_millis((roll >> 16) % 200);
+        let fate = match roll % 100 {
+            0..8 => Vec::new(),
+            8..14 => vec![Duration::ZERO, late],
+            14..30 => vec![late],
+            _ => return vec![Duration::ZERO],
+        };
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        fate
+    }
+}
+
+/// Everything.
+pub(crate) struct World {
+    seed: u64,
+    wall: SimWall,
+    disk: MemoryDisk,
+    settings: Settings,
+    sabotage: Sabotage,
+    pub(crate) storm: Storm,
+    gateway: Port,
+    operator: Port,
+    server: Option<Runtime>,
+    starts: u64,
+    operator_node: Runtime,
+    pub(crate) centre: Centre,
+    phones: Runtime,
+    pub(crate) chassis: Chassis,
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let wall = SimWall::new(AtomicU64::new(1_767_225_600_000));
+        let mut settings = Settings::load(None, Vec::new()).expect("the defaults are in order");
+        settings.gateway.reflection = false;
+        let (operator_node, phones) = (runtime(), runtime());
+        let operator = Port::default();
+        let operator_chassis = Chassis::simulated(NodeId::new("operator"), mix(seed, 1), wall.clone());
+        let mut pipes = operator.open();
+        let config = settings.centre.clone();
+        let centre = operator_node.block_on(async {
+            let centre = Centre::new(&operator_chassis, &config);
+            let serving = centre.clone();
+            operator_chassis.tasks.spawn("operator port", async move {
+                while let Some(pipe) = pipes.recv().await {
+                    serving.serve(pipe);
+                }
+            });
+            centre
+        });
+        let chassis = Chassis::simulated(NodeId::new("phones"), mix(seed, 2), wall.clone());
+        let storm = Storm { seed: mix(seed, 3), on: Arc::default(), hits: Arc::default() };
+        let delay = Duration::from_millis(0)..=Duration::from_millis(5);
+        let mut world = Self {
+            seed,
+            wall,
+            disk: MemoryDisk::with_delay(delay),
+            settings,
+            sabotage,
+            storm,
+            gateway: Port::default(),
+            operator,
+            server: None,
+            starts: 0,
+            operator_node,
+            centre,
+            phones,
+            chassis,
+        };
+        world.start_server();
+        world
+    }
+
+    /// Starts the server process on what the disk has.
+    pub(crate) fn start_server(&mut self) {
+        self.starts += 1;
+        let node = runtime();
+        let chassis =
+            Chassis::simulated(NodeId::new("server"), mix(self.seed, 100 + self.starts), self.wall.clone());
+        let mut pipes = self.gateway.open();
+        let operator = self.operator.clone();
+        let dial: Dial = Arc::new(move || {
+            let pipe = operator.dial().map(|pipe| Box::new(pipe) as Box<dyn Wire>);
+            Box::pin(async move { pipe })
+        });
+        let (settings, disk, storm, sabotage) =
+            (self.settings.clone(), self.disk.clone(), self.storm.clone(), self.sabotage);
+        node.block_on(async move {
+            let ground = Ground {
+                bus: Bus::local_with_courier(&chassis, Arc::new(storm)),
+                store: StoreUrl::memory(&disk),
+                secrets: Secrets::for_tests(),
+                dial: Some(dial),
+                sabotage,
+                chassis: chassis.clone(),
+            };
+            let services = ["gateway", "identity", "contacts", "presence", "routing", "offline", "sms"]
+                .map(str::to_owned);
+            let system = system::start(&settings, &services, &ground).await.expect("the system starts");
+            let routes = system.public.expect("a gateway");
+            chassis.tasks.spawn("gateway port", async move {
+                let incoming = futures::stream::poll_fn(move |cx| {
+                    pipes.poll_recv(cx).map(|pipe| pipe.map(io::Result::Ok))
+                });
+                let served = listen::server()
+                    .accept_http1(false)
+                    .add_routes(routes)
+                    .serve_with_incoming(incoming)
+                    .await;
+                served.expect("the server serves");
+            });
+        });
+        self.server = Some(node);
+    }
+
+    /// Kills the server process: whatever it had in memory is gone.
+    pub(crate) fn kill_server(&mut self) {
+        self.gateway.close();
+        drop(self.server.take());
+    }
+
+    /// The API of a phone.
+    pub(crate) fn api(&self) -> Api {
+        let gateway = self.gateway.clone();
+        let connector = service_fn(move |_: Uri| {
+            let pipe = gateway.dial().map(TokioIo::new);
+            async move { pipe }
+        });
+        let endpoint = Endpoint::from_static("http://gateway").timeout(Duration::from_secs(5));
+        let _inside = self.phones.enter();
+        Api::over(endpoint.connect_with_connector_lazy(connector))
+    }
+
+    /// Lets so much time pass for everybody.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let steps = time.as_millis() / STEP.as_millis();
+        for _ in 0..steps {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        self.wall.fetch_add(1, Ordering::Relaxed);
+        for node in self.server.iter().chain([&self.operator_node, &self.phones]) {
+            node.block_on(async { tokio::time::sleep(STEP).await });
+        }
+    }
+
+    /// Runs something in the phones' hands while time passes for everybody.
+    pub(crate) fn run<T: Send + 'static>(&mut self, what: impl Future<Output = T> + Send + 'static) -> T {
+        let (sender, mut outcome) = tokio::sync::oneshot::channel();
+        let _inside = self.phones.enter();
+        self.chassis.tasks.spawn("scene", async move {
+            let _gone = sender.send(what.await);
+        });
+        for _ in 0..120_000 {
+            if let Ok(outcome) = outcome.try_recv() {
+                return outcome;
+            }
+            self.step();
+        }
+        panic!("two simulated minutes were not enough");
+    }
+
+    /// Makes something that needs the phones' runtime.
+    pub(crate) fn inside<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _inside = self.phones.enter();
+        make()
+    }
+
+    /// Starts something in the phones' hands.
+    pub(crate) fn spawn(&self, what: impl Future<Output = ()> + Send + 'static) {
+        let _inside = self.phones.enter();
+        self.chassis.tasks.spawn("phone", what);
+    }
+}
