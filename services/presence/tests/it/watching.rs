@@ -158,7 +158,7 @@ async fn two_sessions_of_a_user_have_their_own_tables_and_contact_events_reach_b
     assert!(!seen.is_empty() && seen.iter().all(|user| user.id == CARLA.to_vec()));
     let contact = Contact { number: "+14155550104".into(), ..Default::default() };
     let event = ContactEvent { user: ANNA.to_vec(), contact: Some(contact.clone()) };
-    world.push(Item::Contact(event));
+    world.push(ANNA, Item::Contact(event));
     world.pass(SECOND).await;
     for ticket in [anna, tablet] {
         assert_eq!(world.frames(ticket), [Frame::Contact(contact.clone())]);
@@ -186,4 +186,41 @@ async fn a_lost_frame_is_repaired_by_the_beats() {
     let shown = world.presence(anna);
     assert!(shown[0].snapshot, "a new generation begins with a snapshot");
     assert_eq!(shown[0].changes[0].availability(), Availability::Away);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watcher_and_peers_meet_across_nodes_and_follow_when_an_owner_is_gone() {
+    let mut world = world().await;
+    let other = world.add_node("other").await;
+    world.pass(SECOND * 2).await;
+    let users: Vec<_> = (1..40).map(|n| UserId::new([n; 16])).collect();
+    let on = |world: &World, node: &str| {
+        users.iter().copied().find(|user| world.node_of(*user).as_str() == node).expect("some user is there")
+    };
+    let (here, there) = (on(&world, "test"), on(&world, "other"));
+    let (watcher, peer) = (world.open(here).await, world.open(there).await);
+    let back = world.open(there).await;
+    world.watch(watcher, 1, &[there]);
+    world.watch(back, 1, &[here]);
+    world.pass(SECOND * 2).await;
+    for ticket in [watcher, back] {
+        let changes = world.changes(ticket);
+        assert_eq!(changes.last().map(|peer| peer.availability()), Some(Availability::Online));
+    }
+    world.typing(peer, here);
+    world.pass(SECOND).await;
+    assert!(world.changes(watcher)[0].typing);
+    // The other process dies: its users move, their sessions attach at the new owner, nobody was seen to go.
+    assert!(other.tasks.shutdown(SECOND * 10).await);
+    world.pass(SECOND * 40).await;
+    assert_eq!(world.node_of(there).as_str(), "test");
+    let seen: Vec<_> = world.changes(watcher).into_iter().map(|peer| peer.availability()).collect();
+    assert!(!seen.contains(&Availability::Offline), "{seen:?}");
+    let shown = world.presence(back);
+    assert!(shown.iter().any(|presence| presence.snapshot), "the table moved along: {shown:?}");
+    for ticket in [peer, back] {
+        world.client_state(ticket, ClientState::Inactive.into());
+    }
+    world.pass(SECOND * 2).await;
+    assert_eq!(world.changes(watcher).last().map(|peer| peer.availability()), Some(Availability::Away));
 }

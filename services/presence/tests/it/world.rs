@@ -80,7 +80,9 @@ pub(crate) struct World {
     pub(crate) graph: FakeGraph,
     secrets: Secrets,
     routes: LocalRoutes,
-    pub(crate) out: Fan<bus::ToPresence>,
+    out: Fan<bus::ToPresence>,
+    wire: Bus,
+    shards: Shards,
     back: Subscription<bus::ToGateway>,
     sessions: Vec<Session>,
     beaten: Instant,
@@ -116,7 +118,8 @@ pub(crate) async fn start(disk: &MemoryDisk) -> World {
     let back = wire.subscribe(&subjects::gateway(&NodeId::new("gate"))).await.expect("subscribed");
     let beaten = chassis.clock.instant();
     let out = wire.fan(subjects::presence);
-    World { chassis, graph, secrets, routes: presence.routes, out, back, sessions: Vec::new(), beaten }
+    let routes = presence.routes;
+    World { chassis, graph, secrets, routes, out, wire, shards, back, sessions: Vec::new(), beaten }
 }
 
 pub(crate) fn refs(users: &[UserId]) -> Vec<UserRef> {
@@ -151,9 +154,28 @@ impl World {
         self.client().set_status(self.from(user, ask)).await.map(|_empty| ())
     }
 
-    pub(crate) fn push(&self, item: Item) {
+    /// A second process with presence: about half of the users move to it.
+    pub(crate) async fn add_node(&mut self, name: &str) -> Chassis {
+        let mut chassis = Chassis::for_tests(8);
+        chassis.node = NodeId::new(name);
+        let shards = Shards::start(&chassis, &self.wire, &["presence"], &[]).await.expect("shards");
+        let contacts = tonic::service::Routes::new(GraphServer::new(self.graph.clone()));
+        let peers = Peers { contacts: Channel::Local(server::layers(&chassis, contacts, None, &[])) };
+        let (url, config) = (StoreUrl::memory(&MemoryDisk::new()), Config { table_peers: 4 });
+        dialtone_presence::start(&chassis, &self.wire, &shards, &self.secrets, url, &config, peers)
+            .await
+            .expect("starts");
+        chassis
+    }
+
+    /// The node that owns a user.
+    pub(crate) fn node_of(&self, user: UserId) -> NodeId {
+        self.shards.node_of("presence", user).expect("a node is alive")
+    }
+
+    pub(crate) fn push(&self, user: UserId, item: Item) {
         let item = bus::PresenceItem { item: Some(item) };
-        self.out.push(&self.chassis.node, item).expect("there is room");
+        self.out.push(&self.node_of(user), item).expect("there is room");
     }
 
     /// A session of a user; its ticket.
@@ -180,7 +202,8 @@ impl World {
             opened_ms: session.opened,
             ..Default::default()
         };
-        self.push(Item::Attach(attach));
+        let user = session.user;
+        self.push(user, Item::Attach(attach));
     }
 
     /// The phone's whole table.
@@ -188,24 +211,32 @@ impl World {
         let watch = Watch { version, replace: refs(peers), is_replace: true, ..Default::default() };
         let session = &mut self.sessions[ticket];
         session.watch = watch.clone();
-        let user = session.user.to_vec();
-        self.push(Item::Watch(bus::SessionWatch { session: Some(key(ticket)), user, watch: Some(watch) }));
+        let user = session.user;
+        let change =
+            bus::SessionWatch { session: Some(key(ticket)), user: user.to_vec(), watch: Some(watch) };
+        self.push(user, Item::Watch(change));
     }
 
     pub(crate) fn client_state(&self, ticket: usize, state: i32) {
-        let user = self.sessions[ticket].user.to_vec();
-        self.push(Item::State(bus::SessionState { session: Some(key(ticket)), user, state }));
+        let owner = self.sessions[ticket].user;
+        let user = owner.to_vec();
+        self.push(owner, Item::State(bus::SessionState { session: Some(key(ticket)), user, state }));
     }
 
     pub(crate) fn typing(&self, ticket: usize, to: UserId) {
-        let user = self.sessions[ticket].user.to_vec();
-        self.push(Item::Typing(bus::SessionTyping { session: Some(key(ticket)), user, to: to.to_vec() }));
+        let owner = self.sessions[ticket].user;
+        let user = owner.to_vec();
+        self.push(
+            owner,
+            Item::Typing(bus::SessionTyping { session: Some(key(ticket)), user, to: to.to_vec() }),
+        );
     }
 
     pub(crate) fn close(&mut self, ticket: usize) {
         self.sessions[ticket].beats = false;
-        let user = self.sessions[ticket].user.to_vec();
-        self.push(Item::Detach(bus::Detach { session: Some(key(ticket)), user }));
+        let owner = self.sessions[ticket].user;
+        let user = owner.to_vec();
+        self.push(owner, Item::Detach(bus::Detach { session: Some(key(ticket)), user }));
     }
 
     /// The gateway falls silent about a session.
@@ -234,11 +265,11 @@ impl World {
 
     fn beat(&mut self) {
         self.beaten = self.chassis.clock.instant();
-        let beating = self.sessions.iter().enumerate().filter(|(_, session)| session.beats);
-        let sessions =
-            beating.map(|(ticket, session)| session.link.beat(ticket as u64, session.user.as_bytes()));
-        let beat = bus::Beat { gateway: "gate".into(), sessions: sessions.collect() };
-        self.push(Item::Beat(beat));
+        for (ticket, session) in self.sessions.iter().enumerate().filter(|(_, session)| session.beats) {
+            let beat = session.link.beat(ticket as u64, session.user.as_bytes());
+            let beat = bus::Beat { gateway: "gate".into(), sessions: vec![beat] };
+            self.push(session.user, Item::Beat(beat));
+        }
     }
 
     fn take(&mut self, batch: bus::ToGateway) {
