@@ -298,7 +298,10 @@ impl Inbox {
 
     /// Raises the watermarks of the sources of the messages in `after+1 ..= upto`.
     fn advance(&mut self, after: u64, upto: u64) {
-        for (idx, entry) in self.entries.range(after + 1..=upto.max(after)) {
+        if upto <= after {
+            return;
+        }
+        for (idx, entry) in self.entries.range(after + 1..=upto) {
             let (Some((source, position)), Some(Kind::Message(_))) = (source_of(entry), &entry.entry) else {
                 continue;
             };
