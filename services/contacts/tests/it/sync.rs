@@ -201,6 +201,9 @@ async fn a_book_survives_a_restart_and_no_number_is_at_rest() {
                 continue;
             }
             let bytes = std::fs::read(&path).expect("a file");
+            // Journals are made long in advance.
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let bytes = &bytes[..used];
             looked += bytes.len();
             for digits in ["4155550102", "4155550199", "4155550103"] {
                 let number = format!("1{digits}").parse::<u64>().expect("digits");

@@ -6,7 +6,7 @@ use dialtone_proto::bus::v1::ContactEvent;
 use dialtone_proto::bus::v1::presence_item::Item;
 use dialtone_proto::edge::v1::server_frame::Frame;
 use dialtone_proto::edge::v1::{ClientState, Contact};
-use dialtone_proto::presence::v1::{Availability, LastSeen};
+use dialtone_proto::presence::v1::{Availability, LastSeen, PeerState};
 use dialtone_vocab::UserId;
 
 use crate::world::*;
@@ -83,7 +83,7 @@ async fn a_restless_peer_is_shown_once_a_second_and_its_last_state_stays() {
     world.pass(SECOND * 3).await;
     let changes = world.changes(anna);
     assert!(changes.len() <= 8, "{} updates in 8 s", changes.len());
-    assert_eq!(changes.last().map(|peer| peer.availability()), Some(Availability::Away));
+    assert_eq!(changes.last().map(PeerState::availability), Some(Availability::Away));
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +143,7 @@ async fn without_contacts_peers_are_offline_and_asked_about_again() {
     assert_eq!((shown.len(), shown[0].changes[0].availability()), (1, Availability::Offline));
     world.graph.set_down(false);
     world.pass(SECOND * 5).await;
-    assert_eq!(world.changes(anna).last().map(|peer| peer.availability()), Some(Availability::Online));
+    assert_eq!(world.changes(anna).last().map(PeerState::availability), Some(Availability::Online));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +205,7 @@ async fn watcher_and_peers_meet_across_nodes_and_follow_when_an_owner_is_gone() 
     world.pass(SECOND * 2).await;
     for ticket in [watcher, back] {
         let changes = world.changes(ticket);
-        assert_eq!(changes.last().map(|peer| peer.availability()), Some(Availability::Online));
+        assert_eq!(changes.last().map(PeerState::availability), Some(Availability::Online));
     }
     world.typing(peer, here);
     world.pass(SECOND).await;
@@ -214,7 +214,7 @@ async fn watcher_and_peers_meet_across_nodes_and_follow_when_an_owner_is_gone() 
     assert!(other.tasks.shutdown(SECOND * 10).await);
     world.pass(SECOND * 40).await;
     assert_eq!(world.node_of(there).as_str(), "test");
-    let seen: Vec<_> = world.changes(watcher).into_iter().map(|peer| peer.availability()).collect();
+    let seen: Vec<_> = world.changes(watcher).iter().map(PeerState::availability).collect();
     assert!(!seen.contains(&Availability::Offline), "{seen:?}");
     let shown = world.presence(back);
     assert!(shown.iter().any(|presence| presence.snapshot), "the table moved along: {shown:?}");
@@ -222,5 +222,5 @@ async fn watcher_and_peers_meet_across_nodes_and_follow_when_an_owner_is_gone() 
         world.client_state(ticket, ClientState::Inactive.into());
     }
     world.pass(SECOND * 2).await;
-    assert_eq!(world.changes(watcher).last().map(|peer| peer.availability()), Some(Availability::Away));
+    assert_eq!(world.changes(watcher).last().map(PeerState::availability), Some(Availability::Away));
 }
