@@ -308,11 +308,11 @@ impl Desk {
         let line = match event {
             Event::Connected(_) => "online".to_owned(),
             Event::Disconnected(why) => format!("connection lost ({why}), trying again"),
-            Event::Accepted(_, accepted) => match accepted.way() {
+            Event::Accepted(_, accepted, _) => match accepted.way() {
                 Way::Sms => "✓ accepted, goes as SMS".to_owned(),
                 _ => "✓ accepted".to_owned(),
             },
-            Event::Refused(_, refused) => format!("! refused: {}", refused.reason),
+            Event::Refused(_, refused, _) => format!("! refused: {}", refused.reason),
             Event::Progress(progress) => match fate(progress.fate.unwrap_or_default().kind()) {
                 Some(words) => format!("  {words}"),
                 None => return,

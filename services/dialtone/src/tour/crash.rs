@@ -72,7 +72,7 @@ async fn take<T>(
     while found.len() < until {
         let event = events.recv().await.context("a session ended")?;
         match &event {
-            Event::Refused(_, refused) => bail!("a send was refused: {}", refused.reason),
+            Event::Refused(_, refused, _) => bail!("a send was refused: {}", refused.reason),
             Event::Ended(go_away) => bail!("a session was ended: {}", go_away.reason),
             _ => {}
         }
@@ -82,7 +82,7 @@ async fn take<T>(
 }
 
 fn answer(event: &Event) -> Option<u64> {
-    if let Event::Accepted(_, accepted) = event { Some(accepted.sent_idx) } else { None }
+    if let Event::Accepted(_, accepted, _) = event { Some(accepted.sent_idx) } else { None }
 }
 
 fn text_of(event: &Event, round: u64) -> Option<String> {

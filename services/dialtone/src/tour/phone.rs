@@ -163,11 +163,11 @@ impl Phone {
         let answer = self.wait(
             chassis,
             "an answer to a send",
-            |event| matches!(event, Event::Accepted(of, _) | Event::Refused(of, _) if *of == id),
+            |event| matches!(event, Event::Accepted(of, ..) | Event::Refused(of, ..) if *of == id),
         );
         match answer.await? {
-            Event::Accepted(_, accepted) => Ok((id, accepted)),
-            Event::Refused(_, refused) => bail!("the send was refused: {}", refused.reason),
+            Event::Accepted(_, accepted, _) => Ok((id, accepted)),
+            Event::Refused(_, refused, _) => bail!("the send was refused: {}", refused.reason),
             _ => bail!("neither accepted nor refused"),
         }
     }

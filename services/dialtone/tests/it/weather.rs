@@ -70,20 +70,19 @@ async fn follow(
     place: usize,
     users: Vec<UserId>,
     mut events: tokio::sync::mpsc::Receiver<Event>,
-    sent: Arc<Mutex<Vec<(dialtone_client::SendId, String)>>>,
     journal: Shared,
 ) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Accepted(id, accepted) => {
-                let text = find(&sent, id);
+            Event::Accepted(_, accepted, request) => {
+                let text = content(request.body);
                 note(&journal, |journal| {
                     journal.trace.push(format!("{place} accepted {} {text}", accepted.sent_idx));
                     journal.accepted.entry(place).or_default().push(text);
                 });
             }
-            Event::Refused(id, refused) => {
-                let text = find(&sent, id);
+            Event::Refused(_, refused, request) => {
+                let text = content(request.body);
                 note(&journal, |journal| {
                     journal.trace.push(format!("{place} refused {} {text}", refused.reason));
                     journal.refused.insert(text);
@@ -96,7 +95,7 @@ async fn follow(
                     }
                     _ => None,
                 });
-                let text = String::from_utf8_lossy(&message.body.unwrap_or_default().content).into_owned();
+                let text = content(message.body);
                 note(&journal, |journal| {
                     journal.trace.push(format!("{place} shows {} {text}", message.idx));
                     journal.shown.entry(place).or_default().push((from.unwrap_or(99), text));
@@ -107,12 +106,8 @@ async fn follow(
     }
 }
 
-fn find(sent: &Mutex<Vec<(dialtone_client::SendId, String)>>, id: dialtone_client::SendId) -> String {
-    let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-    sent.iter()
-        .rev()
-        .find(|(known, _)| *known == id)
-        .map_or_else(|| format!("unknown {id:?}"), |(_, text)| text.clone())
+fn content(body: Option<dialtone_proto::types::v1::Body>) -> String {
+    String::from_utf8_lossy(&body.unwrap_or_default().content).into_owned()
 }
 
 /// One episode; what was wrong, and how many messages the storm hit.
@@ -134,7 +129,7 @@ fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<String>) {
     let ids: Vec<UserId> = users.iter().map(|user| user.credentials.user).collect();
     let sent: Vec<_> = (0..USERS).map(|_| Arc::new(Mutex::new(Vec::new()))).collect();
     for user in &mut users {
-        go_online(&world, user, &ids, &sent, &journal);
+        go_online(&world, user, &ids, &journal);
     }
     world.pass(Duration::from_secs(4));
     world.storm.set(true);
@@ -146,7 +141,7 @@ fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<String>) {
                 let session = session.clone();
                 world.spawn(async move { session.freeze(false).await.unwrap_or_default() });
             }
-            None => go_online(&world, user, &ids, &sent, &journal),
+            None => go_online(&world, user, &ids, &journal),
         }
     }
     world.pass(CALM);
@@ -169,16 +164,17 @@ fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<String>) {
     (wrongs, hits, journal.trace.clone())
 }
 
-type Sent = Arc<Mutex<Vec<(dialtone_client::SendId, String)>>>;
+/// What a user has asked to be sent.
+type Sent = Arc<Mutex<Vec<String>>>;
 
-fn go_online(world: &World, user: &mut User, ids: &[UserId], sent: &[Sent], journal: &Shared) {
+fn go_online(world: &World, user: &mut User, ids: &[UserId], journal: &Shared) {
     let (chassis, api) = (world.chassis.clone(), world.api());
     let opened = world.inside(|| {
         Session::open(&chassis, api, user.credentials.clone(), user.saved.clone(), Options::default())
     });
     let (session, events) = opened.expect("a session");
     user.session = Some(session);
-    world.spawn(follow(user.place, ids.to_vec(), events, sent[user.place].clone(), journal.clone()));
+    world.spawn(follow(user.place, ids.to_vec(), events, journal.clone()));
 }
 
 /// Sends, freezes, disconnects and kills at random, all drawn from the seed.
@@ -195,8 +191,8 @@ fn storm(world: &mut World, users: &mut [User], ids: &[UserId], sent: &[Sent], j
                 Policy { if_offline: if_offline.into(), fallback_after_ms: 5_000, ..Policy::default() };
             let (content, receiver, sent) = (format!("m{place}to{peer} {n}"), ids[peer], sent[place].clone());
             world.spawn(async move {
-                if let Ok(id) = session.send(to::user(receiver), text(content.clone()), policy).await {
-                    sent.lock().unwrap_or_else(PoisonError::into_inner).push((id, content));
+                if session.send(to::user(receiver), text(content.clone()), policy).await.is_ok() {
+                    sent.lock().unwrap_or_else(PoisonError::into_inner).push(content);
                 }
             });
         }
@@ -216,16 +212,16 @@ fn storm(world: &mut World, users: &mut [User], ids: &[UserId], sent: &[Sent], j
                     }
                 });
             }
-            3 => toggle(world, &mut users[peer], ids, sent, journal),
+            3 => toggle(world, &mut users[peer], ids, journal),
             _ => {}
         }
     }
 }
 
-fn toggle(world: &mut World, user: &mut User, ids: &[UserId], sent: &[Sent], journal: &Shared) {
+fn toggle(world: &mut World, user: &mut User, ids: &[UserId], journal: &Shared) {
     match user.session.take() {
         Some(session) => world.run(async move { session.close().await }),
-        None => go_online(world, user, ids, sent, journal),
+        None => go_online(world, user, ids, journal),
     }
 }
 

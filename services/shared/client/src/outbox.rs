@@ -40,7 +40,7 @@ pub(crate) enum Verdict {
     /// It is sent again by itself.
     Repeat,
     /// It will never be accepted; those behind it moved up.
-    Final(SendId),
+    Final(SendId, Box<SendRequest>),
     /// It speaks of nothing that waits here.
     Unknown,
 }
@@ -149,7 +149,7 @@ impl Outbox {
         }
         let Some(gone) = self.pending.remove(place) else { return Verdict::Unknown };
         self.sent = self.sent.min(place);
-        Verdict::Final(gone.id)
+        Verdict::Final(gone.id, Box::new(gone.request))
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
     fn a_final_refusal_moves_the_others_up() {
         let mut outbox = outbox(3);
         outbox.due(NOW);
-        assert!(matches!(outbox.refused(&refused(1, Reason::NoSmsText), NOW), Verdict::Final(SendId(1))));
+        assert!(matches!(outbox.refused(&refused(1, Reason::NoSmsText), NOW), Verdict::Final(SendId(1), _)));
         assert_eq!(seqs(&outbox.due(NOW)), [1, 2]);
     }
 

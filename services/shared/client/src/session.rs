@@ -23,10 +23,10 @@ pub enum Event {
     Connected(Welcome),
     /// The stream is lost; the session tries again by itself.
     Disconnected(String),
-    /// A send is durable at the server.
-    Accepted(SendId, Accepted),
+    /// A send is durable at the server. The request comes along: after a restart of the device the id is a new one.
+    Accepted(SendId, Accepted, Box<SendRequest>),
     /// A send will never be accepted as it is.
-    Refused(SendId, Refused),
+    Refused(SendId, Refused, Box<SendRequest>),
     /// A sent message has a fate of its own.
     Progress(Progress),
     /// How far a conversation was delivered and read.

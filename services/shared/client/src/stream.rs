@@ -295,15 +295,15 @@ impl Driver {
         match frame.frame {
             Some(Down::Welcome(welcome)) => self.welcome(welcome).await?,
             Some(Down::Accepted(accepted)) => {
-                if let Some((id, _)) = self.outbox.accepted(&accepted, now) {
+                if let Some((id, request)) = self.outbox.accepted(&accepted, now) {
                     self.save()?;
-                    self.tell(Event::Accepted(id, accepted)).await;
+                    self.tell(Event::Accepted(id, accepted, Box::new(request))).await;
                 }
             }
             Some(Down::Refused(refused)) => {
-                if let Verdict::Final(id) = self.outbox.refused(&refused, now) {
+                if let Verdict::Final(id, request) = self.outbox.refused(&refused, now) {
                     self.save()?;
-                    self.tell(Event::Refused(id, refused)).await;
+                    self.tell(Event::Refused(id, refused, request)).await;
                 }
             }
             Some(Down::Progress(progress)) => {
