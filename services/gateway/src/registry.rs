@@ -13,19 +13,34 @@ use crate::limits::{MAX_SESSIONS, SESSION_MAILBOX};
 
 /// How far a session is at each owner, as its beats say: written by the stream, read by the beat.
 #[derive(Debug, Default)]
-pub(crate) struct Progress([(AtomicU64, AtomicU64); 3]);
+pub(crate) struct Progress {
+    owners: [(AtomicU64, AtomicU64); 3],
+    acked: AtomicU64,
+}
 
 impl Progress {
     /// Notes generation and received frames at an owner.
     pub(crate) fn note(&self, slot: usize, beat: &SessionBeat) {
-        self.0[slot].0.store(u64::from(beat.generation), Ordering::Relaxed);
-        self.0[slot].1.store(beat.received, Ordering::Relaxed);
+        self.owners[slot].0.store(u64::from(beat.generation), Ordering::Relaxed);
+        self.owners[slot].1.store(beat.received, Ordering::Relaxed);
     }
 
-    fn beat(&self, slot: usize, ticket: u64, user: UserId) -> Option<SessionBeat> {
-        let generation = u32::try_from(self.0[slot].0.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let received = self.0[slot].1.load(Ordering::Relaxed);
-        (generation > 0).then(|| SessionBeat { ticket, generation, received, user: user.to_vec() })
+    /// Notes how far the device has acknowledged.
+    pub(crate) fn note_ack(&self, acked: u64) {
+        self.acked.store(acked, Ordering::Relaxed);
+    }
+
+    fn beat(&self, slot: usize, ticket: u64, caller: &Caller) -> Option<SessionBeat> {
+        let generation = u32::try_from(self.owners[slot].0.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let received = self.owners[slot].1.load(Ordering::Relaxed);
+        (generation > 0).then(|| SessionBeat {
+            ticket,
+            generation,
+            received,
+            user: caller.user.to_vec(),
+            acked: self.acked.load(Ordering::Relaxed),
+            device: caller.device.0,
+        })
     }
 }
 
@@ -97,7 +112,7 @@ impl Registry {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         let beat = |(ticket, entry): (&u64, &Entry)| {
             let user = entry.caller.user;
-            entry.progress.beat(slot, *ticket, user).map(|beat| (user, beat))
+            entry.progress.beat(slot, *ticket, &entry.caller).map(|beat| (user, beat))
         };
         sessions.iter().filter_map(beat).collect()
     }

@@ -62,6 +62,7 @@ pub(crate) struct Session {
     cursors: [Cursor; 2],
     watch: WatchTable,
     client_state: edge::ClientState,
+    acked: u64,
     out: VecDeque<ServerFrame>,
     /// What is to be done, in order.
     pub(crate) effects: Vec<Effect>,
@@ -91,11 +92,17 @@ impl Session {
             cursors: Default::default(),
             watch: WatchTable::default(),
             client_state: edge::ClientState::Active,
+            acked: 0,
             out: VecDeque::new(),
             effects: Vec::new(),
             end: None,
             unknown_frames: 0,
         }
+    }
+
+    /// How far the device has acknowledged, as far as this stream knows: repeated by beats.
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked
     }
 
     /// Whose session it is.
@@ -193,12 +200,15 @@ impl Session {
                 let send = bus::SessionSend { session, user, device, number, request: Some(request) };
                 Effect::Routing(bus::routing_item::Item::Send(send))
             }
-            Up::Ack(ack) => Effect::Offline(bus::offline_item::Item::Ack(bus::SessionAck {
-                session,
-                user,
-                device,
-                idx: ack.idx,
-            })),
+            Up::Ack(ack) => {
+                self.acked = self.acked.max(ack.idx);
+                Effect::Offline(bus::offline_item::Item::Ack(bus::SessionAck {
+                    session,
+                    user,
+                    device,
+                    idx: ack.idx,
+                }))
+            }
             Up::Read(edge::Read { conversation, idx }) => {
                 let read = bus::SessionRead { session, user, device, conversation, idx };
                 Effect::Offline(bus::offline_item::Item::Read(read))

@@ -106,6 +106,7 @@ impl SessionStream {
         for slot in 0..OWNERS.len() {
             self.progress.note(slot, &self.session.link(slot).beat(self.ticket, &[]));
         }
+        self.progress.note_ack(self.session.acked());
         self.handle.count_unknown_frames(std::mem::take(&mut self.session.unknown_frames));
     }
 }

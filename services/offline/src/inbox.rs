@@ -217,6 +217,10 @@ impl Resides {
         if resync {
             self.resync(&key);
         }
+        if !resync {
+            // A device stores before it moves its cursor: the cursor is an ack.
+            self.ack(DeviceId(attach.device), cursor.idx);
+        }
         self.read_stubs(cursor.idx);
         for older in self.attached.older(DeviceId(attach.device), UnixMillis(attach.opened_ms), &key) {
             self.attached.detach(&older);
@@ -226,6 +230,10 @@ impl Resides {
     }
 
     fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat) {
+        // An ack that was lost on the way comes again here.
+        if self.attached.get_mut(key).is_some() {
+            self.ack(DeviceId(beat.device), beat.acked);
+        }
         let outcome = self.attached.beat(key, beat, self.now());
         let generation = match outcome {
             BeatOutcome::Level | BeatOutcome::Behind => return,

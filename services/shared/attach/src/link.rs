@@ -104,6 +104,12 @@ impl Link {
 
     /// What the beat says about this session at this owner.
     pub fn beat(&self, ticket: u64, user: &[u8]) -> bus::SessionBeat {
-        bus::SessionBeat { ticket, generation: self.generation, received: self.received, user: user.to_vec() }
+        bus::SessionBeat {
+            ticket,
+            generation: self.generation,
+            received: self.received,
+            user: user.to_vec(),
+            ..bus::SessionBeat::default()
+        }
     }
 }
