@@ -93,8 +93,8 @@ pub(crate) struct Outbox {
     by_seq: BTreeMap<(DeviceId, u64), u64>,
     /// Withdraw entries: their index → the message.
     withdraws: BTreeMap<u64, u64>,
-    /// Decisions under way or settled because of an answer: their index → (receiver, position).
-    follows: BTreeMap<u64, (UserId, u64)>,
+    /// Entries under way that answers wait for: their index → the positions that are done when it is settled.
+    follows: BTreeMap<u64, Vec<(UserId, u64)>>,
     timers: BTreeSet<(UnixMillis, u64)>,
 }
 
@@ -187,6 +187,14 @@ impl Outbox {
 
     /// An entry is settled: what follows from it.
     pub(crate) fn settle(&mut self, idx: u64, entry: &OutboxEntry) -> Vec<Next> {
+        let mut next = self.settle_entry(idx, entry);
+        for (receiver, position) in self.follows.remove(&idx).unwrap_or_default() {
+            next.extend(self.done(receiver, position));
+        }
+        next
+    }
+
+    fn settle_entry(&mut self, idx: u64, entry: &OutboxEntry) -> Vec<Next> {
         match &entry.entry {
             Some(Kind::Message(message)) => self.settle_message(idx, message),
             Some(Kind::Withdraw(Withdraw { of, .. })) => {
@@ -244,9 +252,6 @@ impl Outbox {
             }
         }
         next.push(Next::Revocation(of));
-        if let Some((receiver, position)) = self.follows.remove(&idx) {
-            next.extend(self.done(receiver, position));
-        }
         next
     }
 
@@ -259,9 +264,9 @@ impl Outbox {
         self.source(receiver).done(position).map(|upto| Next::Settled { receiver, upto })
     }
 
-    /// The decision at `idx` follows from the answer for this position.
+    /// The position is done when the entry at `idx` is settled.
     pub(crate) fn follows(&mut self, idx: u64, receiver: UserId, position: u64) {
-        self.follows.insert(idx, (receiver, position));
+        self.follows.entry(idx).or_default().push((receiver, position));
     }
 
     /// The message that a position speaks of: itself, or the one its withdraw names.

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What happened to the messages, by their texts.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    /// Accepted: the text, in the order of acceptance, by sender.
-    pub(crate) accepted: BTreeMap<usize, Vec<String>>,
+    /// Accepted: place in the outbox and text, in the order of acceptance, by sender.
+    pub(crate) accepted: BTreeMap<usize, Vec<(u64, String)>>,
+    /// Told to the sender: it failed, or the operator never answered. Then it need not have arrived, and still may not
+    /// have arrived twice.
+    pub(crate) ended: BTreeSet<(usize, u64)>,
     /// Refused for good.
     pub(crate) refused: BTreeSet<String>,
     /// Shown as data: (sender, text) in order, by receiver.
@@ -29,11 +32,16 @@ impl Journal {
         for text in &self.sms {
             *sms.entry(text).or_default() += 1;
         }
-        for text in self.accepted.values().flatten() {
+        let accepted = self
+            .accepted
+            .iter()
+            .flat_map(|(sender, sent)| sent.iter().map(move |(idx, text)| (*sender, *idx, text)));
+        for (sender, idx, text) in accepted {
             let ends =
                 (data.get(text.as_str()).copied().unwrap_or(0), sms.get(text.as_str()).copied().unwrap_or(0));
             match ends {
                 (1, 0) | (0, 1) => {}
+                (0, 0) if self.ended.contains(&(sender, idx)) => {}
                 (0, 0) => wrongs.push(format!("lost: {text}")),
                 (_, 0) => wrongs.push(format!("shown {} times: {text}", ends.0)),
                 (0, _) => wrongs.push(format!("{} SMS: {text}", ends.1)),
@@ -65,7 +73,7 @@ fn number(text: &str) -> Option<u64> {
 fn the_judge_sees_every_kind_of_wrong() {
     let good = || {
         let mut journal = Journal::default();
-        journal.accepted.insert(0, vec!["m 1".into(), "m 2".into(), "m 3".into()]);
+        journal.accepted.insert(0, vec![(1, "m 1".into()), (2, "m 2".into()), (3, "m 3".into())]);
         journal.shown.insert(1, vec![(0, "m 1".into()), (0, "m 2".into())]);
         journal.sms.push("m 3".into());
         journal
@@ -74,6 +82,8 @@ fn the_judge_sees_every_kind_of_wrong() {
     let mut lost = good();
     lost.sms.clear();
     assert_eq!(lost.wrongs().len(), 1);
+    lost.ended.insert((0, 3));
+    assert_eq!(lost.wrongs().len(), 0, "the sender was told");
     let mut both = good();
     both.sms.push("m 1".into());
     assert_eq!(both.wrongs().len(), 1);

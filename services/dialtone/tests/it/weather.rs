@@ -1,16 +1,18 @@
 //! Weather: users send to each other while the bus loses, repeats, delays and reorders, phones go offline and freeze,
 //! and the server is killed and started again. Afterwards every accepted message has ended as exactly one of data and
-//! SMS, once and in order. `WEATHER_SEEDS` says how many seeds (default 12), `WEATHER_FIRST` which is the first.
+//! SMS, once and in order. `WEATHER_SEEDS` says how many seeds (default 12), `WEATHER_FIRST` which is the first, `WEATHER_LOG` what is
+//! logged.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dialtone::system::Sabotage;
+use dialtone_chassis::telemetry;
 use dialtone_client::{
     Api, CodeOutcome, Credentials, Event, Options, PendingFlow, Session, SharedJournal, text, to,
 };
 use dialtone_proto::sms::sim::v1::Sms;
-use dialtone_proto::types::v1::{IfOffline, Policy};
+use dialtone_proto::types::v1::{FateKind, IfOffline, Policy};
 use dialtone_vocab::UserId;
 
 use crate::judge::Journal;
@@ -78,7 +80,7 @@ async fn follow(
                 let text = content(request.body);
                 note(&journal, |journal| {
                     journal.trace.push(format!("{place} accepted {} {text}", accepted.sent_idx));
-                    journal.accepted.entry(place).or_default().push(text);
+                    journal.accepted.entry(place).or_default().push((accepted.sent_idx, text));
                 });
             }
             Event::Refused(_, refused, request) => {
@@ -88,6 +90,19 @@ async fn follow(
                     journal.refused.insert(text);
                 });
             }
+            Event::Disconnected(why) => {
+                note(&journal, |journal| journal.trace.push(format!("{place} lost: {why}")))
+            }
+            Event::Ended(go) => {
+                note(&journal, |journal| journal.trace.push(format!("{place} ended: {}", go.reason)))
+            }
+            Event::Progress(progress) => note(&journal, |journal| {
+                let kind = progress.fate.unwrap_or_default().kind();
+                journal.trace.push(format!("{place} learns {} {}", progress.sent_idx, kind.as_str_name()));
+                if matches!(kind, FateKind::SmsUnknown | FateKind::SmsFailed | FateKind::Failed) {
+                    journal.ended.insert((place, progress.sent_idx));
+                }
+            }),
             Event::Message(message) if !message.by_sms => {
                 let from = message.conversation.and_then(|conversation| match conversation.with {
                     Some(dialtone_proto::types::v1::conversation_ref::With::User(user)) => {
@@ -154,12 +169,12 @@ fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<String>) {
     }
     let hits = world.storm.hits.load(std::sync::atomic::Ordering::Relaxed);
     let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-    let all = journal.accepted.values().map(Vec::len).sum::<usize>() + journal.refused.len();
     let mut wrongs = journal.wrongs();
-    let asked: usize =
-        sent.iter().map(|sent| sent.lock().unwrap_or_else(PoisonError::into_inner).len()).sum();
-    if all != asked {
-        wrongs.push(format!("{asked} sends, {all} answers"));
+    for asked in sent.iter().flat_map(|sent| sent.lock().unwrap_or_else(PoisonError::into_inner).clone()) {
+        let accepted = journal.accepted.values().flatten().any(|(_, text)| *text == asked);
+        if !accepted && !journal.refused.contains(&asked) {
+            wrongs.push(format!("never answered: {asked}"));
+        }
     }
     (wrongs, hits, journal.trace.clone())
 }
@@ -232,6 +247,10 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn every_accepted_message_ends_once_in_any_weather() {
     let (first, seeds) = (setting("WEATHER_FIRST", 1), setting("WEATHER_SEEDS", 12));
+    if let Ok(log) = std::env::var("WEATHER_LOG") {
+        let config = telemetry::Config { log, format: telemetry::Format::Text, otlp: String::new() };
+        telemetry::init(&config).expect("nothing else logs here");
+    }
     let (mut stormy, mut failed) = (0, Vec::new());
     for seed in first..first + seeds {
         let (wrongs, hits, trace) = episode(seed, Sabotage::default());

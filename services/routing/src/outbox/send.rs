@@ -180,7 +180,8 @@ impl Resides {
         let Some(sent) = self.state.sent.get(&idx) else { return };
         let accepted = accepted_of(idx, &sent.message);
         // Not before the entry is settled: a mark that outlives its entry would lose the retry.
-        self.log.mark(dialtone_log::mark_name("seq/", &sent.message.device.to_be_bytes()), accepted.client_seq);
+        self.log
+            .mark(dialtone_log::mark_name("seq/", &sent.message.device.to_be_bytes()), accepted.client_seq);
         for asker in self.waiting.accepted.remove(&idx).unwrap_or_default() {
             self.answer_send(asker, accepted.client_seq, Ok(accepted.clone()));
         }

@@ -130,7 +130,11 @@ impl Driver {
             let clock = self.chassis.clock.clone();
             tokio::select! {
                 biased;
-                command = commands.recv() => self.command(command).await?,
+                command = commands.recv() => match self.command(command).await {
+                    // There is no stream to lose.
+                    Ok(()) | Err(Over::Lost(..)) => {}
+                    Err(over) => return Err(over),
+                },
                 () = clock.sleep_until(until) => return Ok(()),
             }
         }
