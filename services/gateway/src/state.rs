@@ -369,7 +369,12 @@ impl Session {
             return Vec::new();
         }
         let detach = || bus::Detach { session: Some(self.key.to_proto()), user: self.caller.user.to_vec() };
+        let (session, user, device) =
+            (Some(self.key.to_proto()), self.caller.user.to_vec(), self.caller.device.0);
+        let ack = bus::SessionAck { session, user, device, idx: self.acked };
         vec![
+            // Beats end here: an ack that was lost on the way gets a last chance.
+            Effect::Offline(bus::offline_item::Item::Ack(ack)),
             Effect::Routing(bus::routing_item::Item::Detach(detach())),
             Effect::Offline(bus::offline_item::Item::Detach(detach())),
             Effect::Presence(bus::presence_item::Item::Detach(detach())),

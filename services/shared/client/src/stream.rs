@@ -9,7 +9,7 @@ use dialtone_proto::edge::v1::server_frame::Frame as Down;
 use dialtone_proto::edge::v1::{self as edge, ClientFrame, ServerFrame};
 use dialtone_proto::types::v1::Cursor;
 use dialtone_vocab::{Reason, UnixMillis};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -28,13 +28,15 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 const WINDOW: usize = 256;
 /// How long to look away at most when nothing comes.
 const IDLE: Duration = Duration::from_secs(5);
+/// How long closing a stream in order may take.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the server may take to welcome.
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a stream is no more.
 enum Over {
-    /// The application closed the session.
-    Closed,
+    /// The application closed the session, and may wait until that is done.
+    Closed(Option<oneshot::Sender<()>>),
     /// The server ended the session for good.
     Ended(edge::GoAway),
     /// Connect again; after the pause the server asked for, if it did.
@@ -98,7 +100,12 @@ impl Driver {
                 pause = RETRY_FIRST;
             }
             let (why, wait) = match over {
-                Over::Closed => return,
+                Over::Closed(done) => {
+                    if let Some(done) = done {
+                        let _nobody_waits = done.send(());
+                    }
+                    return;
+                }
                 Over::Ended(go_away) => {
                     self.tell(Event::Ended(go_away)).await;
                     return;
@@ -108,7 +115,10 @@ impl Driver {
             self.tell(Event::Disconnected(why)).await;
             let rest = wait.unwrap_or_default() + self.chassis.rng.jitter(pause);
             pause = (pause * 2).min(RETRY_MAX);
-            if self.rest(&mut commands, rest).await.is_err() {
+            if let Err(over) = self.rest(&mut commands, rest).await {
+                if let Over::Closed(Some(done)) = over {
+                    let _nobody_waits = done.send(());
+                }
                 return;
             }
         }
@@ -213,6 +223,19 @@ impl Driver {
         up: mpsc::Sender<ClientFrame>,
         mut down: Streaming<ServerFrame>,
     ) -> Over {
+        let over = self.until_over(commands, &up, &mut down).await;
+        if matches!(over, Over::Closed(_)) {
+            self.say_goodbye(up, down).await;
+        }
+        over
+    }
+
+    async fn until_over(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        up: &mpsc::Sender<ClientFrame>,
+        down: &mut Streaming<ServerFrame>,
+    ) -> Over {
         loop {
             if let Some(over) = self.queue_due() {
                 return over;
@@ -234,6 +257,22 @@ impl Driver {
                 () = clock.sleep(wake) => {}
             }
         }
+    }
+
+    /// What was acknowledged reaches the server before the stream ends: else what was shown might still be withdrawn.
+    async fn say_goodbye(&mut self, up: mpsc::Sender<ClientFrame>, mut down: Streaming<ServerFrame>) {
+        let clock = self.chassis.clock.clone();
+        let goodbye = async {
+            for frame in self.up.drain(..) {
+                if up.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            drop(up);
+            while let Ok(Some(_)) = down.message().await {}
+        };
+        // A server that does not end the stream in time is not waited for.
+        let _late = clock.timeout(GOODBYE_WITHIN, goodbye).await;
     }
 
     /// Queues what is due; says so if the stream is stuck.
@@ -259,11 +298,8 @@ impl Driver {
 
     async fn command(&mut self, command: Option<Command>) -> Result<(), Over> {
         match command {
-            None => return Err(Over::Closed),
-            Some(Command::Close(done)) => {
-                let _nobody_waits = done.send(());
-                return Err(Over::Closed);
-            }
+            None => return Err(Over::Closed(None)),
+            Some(Command::Close(done)) => return Err(Over::Closed(Some(done))),
             Some(Command::Send(request, answer)) => {
                 let id = self.outbox.push(*request);
                 self.save()?;
