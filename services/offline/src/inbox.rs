@@ -183,6 +183,7 @@ impl Resides {
             if let Some(device) = name.strip_prefix(b"ack/") {
                 let device = <[u8; 4]>::try_from(device).map(u32::from_be_bytes).unwrap_or_default();
                 self.state.acked_by(DeviceId(device), *value);
+                self.tell_acked(DeviceId(device), *value);
             }
         }
         let mut answers: BTreeMap<LogId, Vec<OfferAnswer>> = BTreeMap::new();

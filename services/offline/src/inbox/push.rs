@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use dialtone_attach::SessionKey;
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::edge::v1::server_frame::Frame;
-use dialtone_proto::edge::v1::{CaughtUp, Resync, ServerFrame};
+use dialtone_proto::edge::v1::{Acked, CaughtUp, Resync, ServerFrame};
 use dialtone_proto::log::v1::inbox_entry::Entry as Kind;
 use dialtone_proto::log::v1::{InboxEntry, InboxMessage, Withdrawal};
 use dialtone_proto::offline::v1::{Gone, Message};
 use dialtone_proto::types::v1::conversation_ref::With;
 use dialtone_proto::types::v1::{ConversationRef, Cursor, UserRef};
-use dialtone_vocab::LogId;
+use dialtone_vocab::{DeviceId, LogId};
 use prost::Message as _;
 
 use super::Resides;
@@ -92,6 +92,23 @@ impl Resides {
         let frame = ServerFrame { frame: Some(Frame::Resync(Resync { inbox: Some(cursor) })) };
         let frames = session.number(epoch, vec![frame]);
         self.to_gateway(key, Item::Frames(frames));
+    }
+
+    /// Tells a device that its ack is durable.
+    pub(super) fn tell_acked(&mut self, device: DeviceId, idx: u64) {
+        let epoch = self.log.epoch();
+        let keys: Vec<_> = self
+            .attached
+            .iter()
+            .filter(|(_, session)| session.device == device)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            let Some(session) = self.attached.get_mut(&key) else { continue };
+            let frame = ServerFrame { frame: Some(Frame::Acked(Acked { idx })) };
+            let frames = session.number(epoch, vec![frame]);
+            self.to_gateway(&key, Item::Frames(frames));
+        }
     }
 
     /// Pushes what is settled to every device that has room for it.

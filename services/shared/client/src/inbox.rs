@@ -41,12 +41,16 @@ pub(crate) struct Inbox {
     cursor: u64,
     held: VecDeque<Entry>,
     held_since: Option<UnixMillis>,
+    /// Acknowledged and durable at the server: what this covers can't be withdrawn any more.
+    confirmed: u64,
+    /// Acknowledged ahead of the cursor.
+    promised: u64,
 }
 
 impl Inbox {
     /// `cursor`: the last index the device has stored.
     pub(crate) fn new(cursor: u64) -> Self {
-        Self { cursor, held: VecDeque::new(), held_since: None }
+        Self { cursor, held: VecDeque::new(), held_since: None, confirmed: 0, promised: 0 }
     }
 
     /// The last index taken.
@@ -58,6 +62,24 @@ impl Inbox {
     pub(crate) fn reconnected(&mut self) {
         self.held.clear();
         self.held_since = None;
+        self.promised = 0;
+    }
+
+    /// The server says that the ack up to `idx` is durable.
+    pub(crate) fn acked(&mut self, idx: u64, server_now: UnixMillis) -> Vec<Taken> {
+        self.confirmed = self.confirmed.max(idx);
+        self.release(server_now)
+    }
+
+    /// An ack to send ahead of the cursor: for a message that may be shown only when that is durable, and whose time
+    /// is not over.
+    pub(crate) fn promise(&mut self, server_now: UnixMillis) -> Option<u64> {
+        let Some(Entry::Message(head)) = self.held.front() else { return None };
+        let may = !is_over(head, server_now) && head.idx > self.promised;
+        may.then(|| {
+            self.promised = head.idx;
+            head.idx
+        })
     }
 
     /// The server says that the log begins or stands elsewhere.
@@ -102,7 +124,9 @@ impl Inbox {
     fn release(&mut self, server_now: UnixMillis) -> Vec<Taken> {
         let mut taken = Vec::new();
         while let Some(head) = self.held.front() {
-            if matches!(head, Entry::Message(message) if is_over(message, server_now)) {
+            let waits = matches!(head, Entry::Message(message)
+                if message.show_until_ms != 0 && message.idx > self.confirmed);
+            if waits {
                 self.held_since.get_or_insert(server_now);
                 return taken;
             }
@@ -161,9 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn a_message_with_a_limit_is_shown_when_its_ack_is_durable() {
+        let mut inbox = Inbox::new(0);
+        assert!(inbox.message(message(1, 100), UnixMillis(50)).is_empty());
+        assert_eq!(inbox.promise(UnixMillis(50)), Some(1));
+        assert_eq!(inbox.promise(UnixMillis(50)), None, "once");
+        assert_eq!(inbox.cursor(), 0, "not taken yet");
+        assert_eq!(
+            inbox.acked(1, UnixMillis(500)),
+            [Taken::Show(message(1, 100))],
+            "late, but it can't go as SMS"
+        );
+        let mut late = Inbox::new(0);
+        assert!(late.message(message(1, 100), UnixMillis(100)).is_empty());
+        assert_eq!(late.promise(UnixMillis(100)), None, "its time is over: it waits for its stub");
+    }
+
+    #[test]
     fn a_shown_message_is_marked() {
         let mut inbox = Inbox::new(0);
-        assert_eq!(inbox.message(message(1, 100), UnixMillis(99)).len(), 1);
+        assert!(inbox.message(message(1, 100), UnixMillis(99)).is_empty());
+        assert_eq!(inbox.acked(1, UnixMillis(99)).len(), 1);
         assert_eq!(inbox.gone(Gone { idx: 2, of: 1 }, UnixMillis(300)), [Taken::Gone { of: 1 }]);
     }
 
@@ -174,7 +216,11 @@ mod tests {
             let mut inbox = Inbox::new(0);
             let mut last = 0;
             for (idx, until) in order {
-                for taken in inbox.message(message(idx, until), UnixMillis(1)) {
+                let mut all = inbox.message(message(idx, until), UnixMillis(1));
+                if let Some(promised) = inbox.promise(UnixMillis(1)) {
+                    all.extend(inbox.acked(promised, UnixMillis(1)));
+                }
+                for taken in all {
                     if let Taken::Show(shown) = taken {
                         prop_assert!(shown.idx > last);
                         prop_assert!(shown.show_until_ms != 1);

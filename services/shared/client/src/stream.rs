@@ -359,6 +359,10 @@ impl Driver {
                 let taken = self.inbox.gone(gone, self.server_now());
                 self.taken(taken).await?;
             }
+            Some(Down::Acked(acked)) if !self.options.frozen => {
+                let taken = self.inbox.acked(acked.idx, self.server_now());
+                self.taken(taken).await?;
+            }
             Some(Down::CaughtUp(_)) => self.tell(Event::CaughtUp).await,
             Some(Down::Resync(resync)) => {
                 let cursor = resync.inbox.unwrap_or_default();
@@ -369,7 +373,7 @@ impl Driver {
             Some(Down::Presence(presence)) => self.tell(Event::Presence(presence)).await,
             Some(Down::Contact(contact)) => self.tell(Event::Contact(contact)).await,
             Some(Down::GoAway(go_away)) => return Err(go(go_away)),
-            Some(Down::Message(_) | Down::Gone(_) | Down::Pong(_)) | None => {}
+            Some(Down::Message(_) | Down::Gone(_) | Down::Acked(_) | Down::Pong(_)) | None => {}
         }
         Ok(())
     }
@@ -393,11 +397,14 @@ impl Driver {
 
     /// Stores first, then acknowledges, then shows.
     async fn taken(&mut self, taken: Vec<Taken>) -> Result<(), Over> {
+        if let Some(idx) = self.inbox.promise(self.server_now()) {
+            self.acknowledge(idx);
+        }
         if self.inbox.cursor() == self.saved.inbox_idx {
             return Ok(());
         }
         self.save()?;
-        self.acknowledge();
+        self.acknowledge(self.inbox.cursor());
         for entry in taken {
             match entry {
                 Taken::Show(message) => self.tell(Event::Message(message)).await,
@@ -408,10 +415,9 @@ impl Driver {
     }
 
     /// Acks are cumulative: one that still waits takes the new index.
-    fn acknowledge(&mut self) {
-        let idx = self.inbox.cursor();
+    fn acknowledge(&mut self, idx: u64) {
         if let Some(ClientFrame { frame: Some(Up::Ack(waiting)) }) = self.up.back_mut() {
-            waiting.idx = idx;
+            waiting.idx = waiting.idx.max(idx);
             return;
         }
         self.up.push_back(ClientFrame { frame: Some(Up::Ack(edge::Ack { idx })) });
