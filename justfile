@@ -37,10 +37,6 @@ weather seeds="200":
 sabotage:
     cargo test -p dialtone --test it sabotage -- --nocapture
 
-# cost per message, beside its floor
-load rate="10000" seconds="20":
-    cargo run --release -p dialtone-load -- run one-to-one --self --rate {{rate}} --seconds {{seconds}}
-
 # a nats-server for the tests that want one
 nats action="start":
     deploy/local/nats-server {{action}}

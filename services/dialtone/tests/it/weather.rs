@@ -91,10 +91,10 @@ async fn follow(
                 });
             }
             Event::Disconnected(why) => {
-                note(&journal, |journal| journal.trace.push(format!("{place} lost: {why}")))
+                note(&journal, |journal| journal.trace.push(format!("{place} lost: {why}")));
             }
             Event::Ended(go) => {
-                note(&journal, |journal| journal.trace.push(format!("{place} ended: {}", go.reason)))
+                note(&journal, |journal| journal.trace.push(format!("{place} ended: {}", go.reason)));
             }
             Event::Progress(progress) => note(&journal, |journal| {
                 let kind = progress.fate.unwrap_or_default().kind();

@@ -136,7 +136,13 @@ fn when_contacts_falls_silent_a_peer_is_offline_after_the_answers_life() {
 }
 
 fn beat(generation: u32, received: u64) -> bus::SessionBeat {
-    bus::SessionBeat { ticket: 1, generation, received, user: user(1).to_vec() }
+    bus::SessionBeat {
+        ticket: 1,
+        generation,
+        received,
+        user: user(1).to_vec(),
+        ..bus::SessionBeat::default()
+    }
 }
 
 #[test]
