@@ -16,7 +16,7 @@ pub(crate) struct Journal {
     pub(crate) shown: BTreeMap<usize, Vec<(usize, String)>>,
     /// On handsets as SMS: texts, with repeats.
     pub(crate) sms: Vec<String>,
-    /// Everything in order: what a replay must give again.
+    /// Everything in order: printed when one seed is run alone.
     pub(crate) trace: Vec<String>,
 }
 

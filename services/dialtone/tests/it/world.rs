@@ -1,5 +1,5 @@
 //! A system, its operator and its phones on paused time: three nodes, each a runtime of its own that is dropped to
-//! kill it, stepped in turn. Nothing here sleeps for real, and a seed replays.
+//! kill it, stepped in turn. Nothing here sleeps for real, and a seed draws the same weather again.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
