@@ -284,10 +284,3 @@ fn sabotage_accepted_before_the_write_is_caught() {
     sabotage.routing.accepted_before_write = true;
     assert!(caught(sabotage));
 }
-
-#[test]
-fn sabotage_a_lost_last_push_without_repair_is_caught() {
-    let mut sabotage = Sabotage::default();
-    sabotage.offline.push_without_repair = true;
-    assert!(caught(sabotage));
-}
