@@ -37,6 +37,10 @@ weather seeds="200":
 sabotage:
     cargo test -p dialtone --test it sabotage -- --nocapture
 
+# the benchmark of instant messages, with its floor, in one run
+load rate="10000" seconds="20":
+    cargo run --release -p dialtone-load -- run one-to-one --self --rate {{rate}} --seconds {{seconds}}
+
 # a nats-server for the tests that want one
 nats action="start":
     deploy/local/nats-server {{action}}

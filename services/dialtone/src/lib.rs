@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod handsets;
+pub mod own;
 pub mod phone;
 pub mod serve;
 pub mod settings;

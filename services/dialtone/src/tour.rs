@@ -2,7 +2,6 @@
 //! handsets only. The first thing that is not as told ends it.
 
 mod crash;
-mod own;
 mod phone;
 mod send;
 mod start;
@@ -12,9 +11,10 @@ mod world;
 use anyhow::{Result, bail};
 use dialtone_chassis::Chassis;
 
-pub use own::OwnSystem;
 pub use teller::Teller;
 use world::World;
+
+use crate::own::{Launch, OwnSystem};
 
 /// Where to tell it.
 pub enum Where {
@@ -47,7 +47,7 @@ pub async fn tell(chassis: &Chassis, plan: Plan) -> Result<()> {
     let mut teller = Teller::new(chassis.clock.clone(), plan.json);
     let (mut own, gateway, sms_centre) = match plan.at {
         Where::Own => {
-            let own = OwnSystem::start(chassis).await?;
+            let own = OwnSystem::start(chassis, Launch::default()).await?;
             let (gateway, centre) = (own.gateway_url(), own.centre_url());
             (Some(own), gateway, centre)
         }

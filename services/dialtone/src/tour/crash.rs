@@ -4,10 +4,10 @@ use anyhow::{Context, Result, bail, ensure};
 use dialtone_client::{Event, text, to};
 use dialtone_proto::types::v1::Policy;
 
-use super::own::OwnSystem;
 use super::phone::content;
 use super::teller::say;
 use super::world::World;
+use crate::own::OwnSystem;
 
 /// Sends in flight.
 const SENDS: usize = 1_000;

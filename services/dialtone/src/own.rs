@@ -1,4 +1,4 @@
-//! A system of the tour's own: a child process on free ports in a temporary folder.
+//! A system of one's own, for the tour and for load tests: a child process on free ports in a temporary folder.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -16,8 +16,18 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks whether it is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// What differs from this program without arguments and settings.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// Arguments that make this program the server.
+    pub args: Vec<String>,
+    /// Settings by their environment names.
+    pub settings: Vec<(String, String)>,
+}
+
 /// The child process and where it listens.
 pub struct OwnSystem {
+    launch: Launch,
     folder: TempDir,
     ports: [u16; 3],
     child: Child,
@@ -28,11 +38,11 @@ impl OwnSystem {
     ///
     /// # Errors
     /// When it does not become ready in time.
-    pub async fn start(chassis: &Chassis) -> Result<Self> {
+    pub async fn start(chassis: &Chassis, launch: Launch) -> Result<Self> {
         let folder = tempfile::tempdir().context("a temporary folder")?;
         let ports = free_ports()?;
-        let child = spawn(&folder, ports)?;
-        let mut own = Self { folder, ports, child };
+        let child = spawn(&launch, &folder, ports)?;
+        let mut own = Self { launch, folder, ports, child };
         own.ready(chassis).await?;
         Ok(own)
     }
@@ -65,7 +75,7 @@ impl OwnSystem {
     /// # Errors
     /// When it does not become ready in time.
     pub async fn start_again(&mut self, chassis: &Chassis) -> Result<()> {
-        self.child = spawn(&self.folder, self.ports)?;
+        self.child = spawn(&self.launch, &self.folder, self.ports)?;
         self.ready(chassis).await
     }
 
@@ -115,10 +125,12 @@ fn free_ports() -> Result<[u16; 3]> {
     Ok(ports)
 }
 
-fn spawn(folder: &TempDir, [gateway, ops, smpp]: [u16; 3]) -> Result<Child> {
+fn spawn(launch: &Launch, folder: &TempDir, [gateway, ops, smpp]: [u16; 3]) -> Result<Child> {
     let exe = std::env::current_exe().context("this program's path")?;
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log"))?;
     Command::new(exe)
+        .args(&launch.args)
+        .envs(launch.settings.iter().cloned())
         .env("DIALTONE__GATEWAY__LISTEN", format!("127.0.0.1:{gateway}"))
         .env("DIALTONE__OPS__LISTEN", format!("127.0.0.1:{ops}"))
         .env("DIALTONE__CENTRE__LISTEN", format!("127.0.0.1:{smpp}"))
