@@ -6,7 +6,7 @@ use dialtone_chassis::Error;
 use dialtone_proto::contacts::v1::{EntryVerdict, Verdict};
 use dialtone_proto::edge::v1::Contact;
 use dialtone_proto::types::v1::UserRef;
-use dialtone_shards::Resident;
+use dialtone_shards::{Resident, Rest};
 use dialtone_store::{Batch, StoreError};
 use dialtone_vocab::{NumberHash, PhoneNumber, Reason, UnixMillis, UserId};
 use tokio::sync::oneshot;
@@ -74,8 +74,8 @@ impl Resident for Book {
         }
     }
 
-    async fn tick(&mut self) -> bool {
-        true
+    async fn tick(&mut self) -> Rest {
+        Rest::MayLeave
     }
 }
 

@@ -17,7 +17,7 @@ use dialtone_proto::bus::v1::{
 };
 use dialtone_proto::edge::v1::GoAway;
 use dialtone_proto::log::v1::InboxEntry;
-use dialtone_shards::{Hive, Resident, Shards};
+use dialtone_shards::{Hive, Resident, Rest, Shards};
 use dialtone_vocab::{DeviceId, LogId, NodeId, UnixMillis, UserId};
 use prost::Message as _;
 use tokio::sync::oneshot;
@@ -140,14 +140,18 @@ impl Resident for Resides {
         self.kick();
     }
 
-    async fn tick(&mut self) -> bool {
+    async fn tick(&mut self) -> Rest {
         let now = self.shared.chassis.clock.now();
         for (key, _) in self.attached.expire(now) {
             tracing::debug!(ticket = key.ticket, "a session's gateway went silent");
         }
         self.tell_watermarks(true);
         self.kick();
-        self.attached.is_empty() && self.log.is_idle() && self.state.is_level()
+        match self.due.is_none() && self.log.is_idle() && self.state.is_level() {
+            true if self.attached.is_empty() => Rest::MayLeave,
+            true => Rest::Calm,
+            false => Rest::Restless,
+        }
     }
 }
 
@@ -275,7 +279,8 @@ impl Resides {
         let now = self.now();
         let untold: Vec<_> = self.state.untold().collect();
         if untold.is_empty() {
-            if let Some(due) = self.due.take_if(|_| self.log.is_idle()) {
+            // A row too many is harmless: it goes when the inbox rests, so that acks that follow each other share one.
+            if let Some(due) = self.due.take_if(|_| again && self.log.is_idle()) {
                 self.log.due_done(due);
             }
             return;

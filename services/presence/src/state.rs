@@ -90,6 +90,11 @@ impl State {
         self.sessions.is_empty() && self.seen.is_quiet()
     }
 
+    /// Whether sessions may be attached, but nothing changes by itself within seconds: no table, no watcher.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.peers.is_empty() && self.dirty.is_empty() && self.typed.is_empty() && self.seen.is_quiet()
+    }
+
     /// One's own state as others see it.
     pub(crate) fn view(&self, now: UnixMillis) -> View {
         self.seen.view(now)

@@ -4,7 +4,7 @@ use dialtone_attach::SessionKey;
 use dialtone_chassis::Error;
 use dialtone_proto::bus::v1 as bus;
 use dialtone_proto::edge::v1::{Contact, Watch};
-use dialtone_shards::Resident;
+use dialtone_shards::{Resident, Rest};
 use dialtone_vocab::{UnixMillis, UserId};
 use tokio::sync::oneshot;
 
@@ -75,10 +75,14 @@ impl Resident for User {
         self.act().await;
     }
 
-    async fn tick(&mut self) -> bool {
+    async fn tick(&mut self) -> Rest {
         self.state.tick(self.shared.chassis.clock.now());
         self.act().await;
-        self.state.is_quiet()
+        match self.state.is_calm() {
+            true if self.state.is_quiet() => Rest::MayLeave,
+            true => Rest::Calm,
+            false => Rest::Restless,
+        }
     }
 }
 

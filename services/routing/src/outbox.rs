@@ -17,7 +17,7 @@ use dialtone_log::{Due, Log, LogStore, Write};
 use dialtone_proto::bus::v1::{self as bus, ToGateway, ToOffline, ToSms};
 use dialtone_proto::log::v1::OutboxEntry;
 use dialtone_proto::routing::v1::{Accepted, RevokeResponse, SendRequest};
-use dialtone_shards::{Hive, Resident, Shards};
+use dialtone_shards::{Hive, Resident, Rest, Shards};
 use dialtone_vocab::{DeviceId, NodeId, PhoneNumber, UnixMillis, UserId};
 use prost::Message as _;
 use tokio::sync::oneshot;
@@ -88,7 +88,8 @@ struct Waiting {
     accepted: BTreeMap<u64, Vec<Asker>>,
     revoked: BTreeMap<u64, Vec<oneshot::Sender<Result<RevokeResponse, Error>>>>,
     sms_results: BTreeMap<u64, (NodeId, bus::SmsResultTaken)>,
-    watermarks: Vec<(NodeId, bus::WatermarksTaken)>,
+    /// By receiver: the newest says it all.
+    watermarks: BTreeMap<UserId, (NodeId, bus::WatermarksTaken)>,
 }
 
 /// The due row's kind: offers or SMS are not settled. One row per busy spell.
@@ -158,14 +159,19 @@ impl Resident for Resides {
         self.go_on();
     }
 
-    async fn tick(&mut self) -> bool {
+    async fn tick(&mut self) -> Rest {
         let now = self.now();
         self.attached.expire(now);
         for idx in self.state.fallbacks(now) {
             self.withdraw(idx, dialtone_proto::log::v1::withdraw::Why::Fallback);
         }
         self.go_on();
-        self.attached.is_empty() && self.log.is_idle() && self.state.is_level()
+        self.rest();
+        match !self.busy && self.is_level() {
+            true if self.attached.is_empty() => Rest::MayLeave,
+            true => Rest::Calm,
+            false => Rest::Restless,
+        }
     }
 }
 
@@ -214,13 +220,25 @@ impl Resides {
         if floor > 0 {
             self.log.mark("floor", floor);
         }
-        let level = self.state.is_level() && self.log.is_idle();
-        if self.busy && level {
-            self.busy = false;
-            self.log.due_done(DUE_BUSY);
-        } else if !self.busy && !level {
+        if !self.busy && !self.is_level() {
             self.busy = true;
             self.log.due(DUE_BUSY);
+        }
+        self.kick();
+    }
+
+    fn is_level(&self) -> bool {
+        self.state.is_level() && self.log.is_idle()
+    }
+
+    /// The end of a busy spell. A row too many is harmless, so it stays for a moment: sends that follow each other
+    /// share one row, and the marks that are told only when they are on disk go together.
+    fn rest(&mut self) {
+        if !self.waiting.watermarks.is_empty() {
+            self.log.flush_marks();
+        } else if self.busy && self.is_level() {
+            self.busy = false;
+            self.log.due_done(DUE_BUSY);
         }
         self.kick();
     }
@@ -265,12 +283,7 @@ impl Resides {
                 source.mark_written(*value);
             }
         }
-        if settled.marks.iter().any(|(name, _)| name.starts_with(b"delivered/") || name.starts_with(b"read/"))
-        {
-            for (node, taken) in std::mem::take(&mut self.waiting.watermarks) {
-                self.tell_offline(&node, taken);
-            }
-        }
+        self.watermarks_written(&settled.marks);
     }
 
     /// Does what follows from a settled entry.

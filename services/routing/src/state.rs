@@ -96,6 +96,10 @@ pub(crate) struct Outbox {
     /// Entries under way that answers wait for: their index → the positions that are done when it is settled.
     follows: BTreeMap<u64, Vec<(UserId, u64)>>,
     timers: BTreeSet<(UnixMillis, u64)>,
+    /// Messages about which something may be still to be done; looked at from the front.
+    open: BTreeSet<u64>,
+    /// Sends that are not settled, by device.
+    unsettled: BTreeMap<DeviceId, usize>,
 }
 
 impl Outbox {
@@ -155,7 +159,7 @@ impl Outbox {
 
     /// Sends of a device that are not settled.
     pub(crate) fn unanswered(&self, device: DeviceId) -> usize {
-        self.sent.values().rev().filter(|sent| sent.message.device == device.0 && !sent.settled).count()
+        self.unsettled.get(&device).copied().unwrap_or(0)
     }
 
     /// An entry got this index and is under way.
@@ -166,17 +170,21 @@ impl Outbox {
                 let last = self.last_seq.entry(device).or_default();
                 *last = message.client_seq.max(*last);
                 self.by_seq.insert((device, message.client_seq), idx);
+                self.open.insert(idx);
+                *self.unsettled.entry(device).or_default() += 1;
                 self.sent.insert(idx, Sent { message: message.clone(), ..Sent::default() });
             }
             Some(Kind::Withdraw(Withdraw { of, why, .. })) => {
                 self.withdraws.insert(idx, *of);
                 if let Some(sent) = self.sent.get_mut(of) {
+                    self.open.insert(*of);
                     let why = withdraw::Why::try_from(*why).unwrap_or_default();
                     sent.withdraw.get_or_insert((idx, why));
                 }
             }
             Some(Kind::Decision(Decision { of, kind, reason, .. })) => {
                 if let Some(sent) = self.sent.get_mut(of) {
+                    self.open.insert(*of);
                     let kind = decision::Kind::try_from(*kind).unwrap_or_default();
                     sent.decision.get_or_insert((kind, reason.clone(), false));
                 }
@@ -222,6 +230,9 @@ impl Outbox {
         let mut next = vec![Next::Accepted(idx)];
         let Some(sent) = self.sent.get_mut(&idx) else { return next };
         sent.settled = true;
+        if let Some(unsettled) = self.unsettled.get_mut(&DeviceId(message.device)) {
+            *unsettled = unsettled.saturating_sub(1);
+        }
         match sent.receiver() {
             Some(receiver) => {
                 self.source(receiver).add(idx);
@@ -317,8 +328,14 @@ impl Outbox {
 
     /// Below this index everything is finished; what was finished long ago is forgotten.
     pub(crate) fn floor(&mut self) -> u64 {
-        let open = self.sent.iter().find(|(idx, sent)| !self.is_finished(**idx, sent)).map(|(idx, _)| *idx);
-        let floor = open.or_else(|| self.sent.last_key_value().map(|(idx, _)| idx + 1)).unwrap_or(0);
+        while let Some(first) = self.open.first().copied() {
+            if self.sent.get(&first).is_some_and(|sent| !self.is_finished(first, sent)) {
+                break;
+            }
+            self.open.pop_first();
+        }
+        let behind = || self.sent.last_key_value().map_or(0, |(idx, _)| idx + 1);
+        let floor = self.open.first().copied().unwrap_or_else(behind);
         while self.sent.len() > FINISHED {
             let Some(oldest) = self.sent.first_entry().filter(|oldest| *oldest.key() < floor) else { break };
             let (_, sent) = oldest.remove_entry();
@@ -330,9 +347,8 @@ impl Outbox {
         floor
     }
 
-    /// Whether nothing is to be offered, submitted or timed.
+    /// Whether nothing is to be offered, submitted or timed, as of the last look at the floor.
     pub(crate) fn is_level(&self) -> bool {
-        self.sources.values().all(Source::is_level)
-            && self.sent.iter().all(|(idx, sent)| self.is_finished(*idx, sent))
+        self.open.is_empty() && self.sources.values().all(Source::is_level)
     }
 }

@@ -220,13 +220,41 @@ impl Resides {
             read: marks.read,
         };
         let node = NodeId::new(&marks.reply_node);
-        if !self.state.watermark(receiver, marks.delivered, marks.read) {
+        let is_news = self.state.watermark(receiver, marks.delivered, marks.read);
+        if !is_news && !self.waiting.watermarks.contains_key(&receiver) {
             return self.tell_offline(&node, taken);
         }
+        // Written with the next marks that are, at the latest when this outbox rests; taken is what is on disk.
         let now = self.state.watermarks.get(&receiver).copied().unwrap_or_default();
-        self.log.mark_now(dialtone_log::mark_name("delivered/", receiver.as_bytes()), now.delivered);
-        self.log.mark_now(dialtone_log::mark_name("read/", receiver.as_bytes()), now.read);
-        self.waiting.watermarks.push((node, taken));
-        self.tell_receipt(receiver);
+        self.log.mark(dialtone_log::mark_name("delivered/", receiver.as_bytes()), now.delivered);
+        self.log.mark(dialtone_log::mark_name("read/", receiver.as_bytes()), now.read);
+        self.waiting.watermarks.insert(receiver, (node, taken));
+        if is_news {
+            self.tell_receipt(receiver);
+        }
+    }
+
+    /// Marks are on disk: inboxes whose watermarks they cover are told that these were taken.
+    pub(super) fn watermarks_written(&mut self, marks: &[(Vec<u8>, u64)]) {
+        let value =
+            |name: Vec<u8>| marks.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
+        let told: Vec<_> = marks
+            .iter()
+            .filter_map(|(name, _)| UserId::from_slice(name.strip_prefix(b"delivered/")?).ok())
+            .filter(|receiver| {
+                let delivered = value(dialtone_log::mark_name("delivered/", receiver.as_bytes()));
+                let read = value(dialtone_log::mark_name("read/", receiver.as_bytes()));
+                let waiting = self.waiting.watermarks.get(receiver);
+                // Nobody reads what was not delivered, whatever an inbox says.
+                waiting.is_some_and(|(_, taken)| {
+                    taken.delivered <= delivered && taken.read.min(taken.delivered) <= read
+                })
+            })
+            .collect();
+        for receiver in told {
+            if let Some((node, taken)) = self.waiting.watermarks.remove(&receiver) {
+                self.tell_offline(&node, taken);
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
@@ -26,8 +26,10 @@ const KEEPERS: u16 = 16;
 pub const MAILBOX: usize = 1_024;
 /// Messages that wait for a keeper; one more is refused.
 pub const KEEPER_MAILBOX: usize = 65_536;
-/// How often residents are ticked.
+/// How often residents are ticked that have something to do, or did a moment ago.
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
+/// Every so many of these ticks reach the calm ones too.
+const CALM_TICKS: u32 = 4;
 /// Ticks without work after which a resident leaves.
 const QUIET_TICKS: u32 = 8;
 
@@ -43,6 +45,17 @@ static EVENTS: LazyLock<Counter<u64>> = LazyLock::new(|| {
 #[error("too much is waiting")]
 pub struct Busy;
 
+/// What a resident says when time has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It waits for a moment: tick it again soon.
+    Restless,
+    /// Somebody is attached, and nothing is to be done: a tick now and then is enough.
+    Calm,
+    /// Nothing is attached, under way or waiting: it may leave.
+    MayLeave,
+}
+
 /// What lives in a hive: the state of one user and what happens to it.
 pub trait Resident: Sized + Send + 'static {
     /// What happens to it.
@@ -54,8 +67,8 @@ pub trait Resident: Sized + Send + 'static {
     fn open(shared: &Self::Shared, user: UserId) -> impl Future<Output = Option<Self>> + Send;
     /// Something happens.
     fn handle(&mut self, message: Self::Message) -> impl Future<Output = ()> + Send;
-    /// Time has passed. Whether it may leave: nothing is attached, under way or waiting.
-    fn tick(&mut self) -> impl Future<Output = bool> + Send;
+    /// Time has passed.
+    fn tick(&mut self) -> impl Future<Output = Rest> + Send;
 }
 
 /// The residents of one kind in this process. Cheap to clone.
@@ -150,6 +163,12 @@ impl<R: Resident> Hive<R> {
     }
 }
 
+/// The residents of a keeper, and its ticks so far.
+struct Residents<R: Resident> {
+    known: BTreeMap<UserId, Known<R>>,
+    ticks: u32,
+}
+
 struct KeeperActor<R: Resident> {
     name: &'static str,
     shared: R::Shared,
@@ -159,6 +178,7 @@ struct KeeperActor<R: Resident> {
 struct Known<R: Resident> {
     actor: ActorRef<ToResident<R::Message>>,
     waiting: Arc<AtomicUsize>,
+    calm: Arc<AtomicBool>,
 }
 
 impl<R: Resident> KeeperActor<R> {
@@ -170,21 +190,22 @@ impl<R: Resident> KeeperActor<R> {
         &self,
         myself: &ActorRef<ToKeeper<R>>,
         user: UserId,
-        residents: &'a mut BTreeMap<UserId, Known<R>>,
+        residents: &'a mut Residents<R>,
     ) -> Result<&'a Known<R>, ActorProcessingErr> {
-        match residents.entry(user) {
+        match residents.known.entry(user) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
-                let waiting = Arc::new(AtomicUsize::new(0));
+                let (waiting, calm) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
                 let behaviour = ResidentActor::<R> {
                     user,
                     shared: self.shared.clone(),
                     keeper: myself.clone(),
                     waiting: waiting.clone(),
+                    calm: calm.clone(),
                 };
                 let (actor, _) = Actor::spawn_linked(None, behaviour, (), myself.get_cell()).await?;
                 self.count("came");
-                Ok(place.insert(Known { actor, waiting }))
+                Ok(place.insert(Known { actor, waiting, calm }))
             }
         }
     }
@@ -202,11 +223,11 @@ impl<R: Resident> KeeperActor<R> {
 
 impl<R: Resident> Actor for KeeperActor<R> {
     type Msg = ToKeeper<R>;
-    type State = BTreeMap<UserId, Known<R>>;
+    type State = Residents<R>;
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        Ok(BTreeMap::new())
+        Ok(Residents { known: BTreeMap::new(), ticks: 0 })
     }
 
     async fn handle(
@@ -222,7 +243,7 @@ impl<R: Resident> Actor for KeeperActor<R> {
                 self.hand(known, ToResident::Message(message));
             }
             ToKeeper::Own(user, message) => {
-                if let Some(known) = residents.get(&user) {
+                if let Some(known) = residents.known.get(&user) {
                     known.waiting.fetch_add(1, Ordering::Relaxed);
                     if known.actor.send_message(ToResident::Message(message)).is_err() {
                         self.count("refused");
@@ -231,7 +252,11 @@ impl<R: Resident> Actor for KeeperActor<R> {
             }
             ToKeeper::Tick => {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
-                for known in residents.values() {
+                residents.ticks = residents.ticks.wrapping_add(1);
+                let all = residents.ticks.is_multiple_of(CALM_TICKS);
+                for known in
+                    residents.known.values().filter(|known| all || !known.calm.load(Ordering::Relaxed))
+                {
                     self.hand(known, ToResident::Tick);
                 }
             }
@@ -240,8 +265,8 @@ impl<R: Resident> Actor for KeeperActor<R> {
                 let leaves = |known: &Known<R>| {
                     known.actor.get_id() == actor && known.waiting.load(Ordering::Relaxed) == 0
                 };
-                if residents.get(&user).is_some_and(leaves)
-                    && let Some(known) = residents.remove(&user)
+                if residents.known.get(&user).is_some_and(leaves)
+                    && let Some(known) = residents.known.remove(&user)
                 {
                     self.count("left");
                     known.actor.stop(None);
@@ -264,7 +289,7 @@ impl<R: Resident> Actor for KeeperActor<R> {
             SupervisionEvent::ActorTerminated(cell, _, _) => (cell, false),
             _ => return Ok(()),
         };
-        residents.retain(|_, known| known.actor.get_id() != cell.get_id());
+        residents.known.retain(|_, known| known.actor.get_id() != cell.get_id());
         if failed {
             self.count("failed");
             tracing::error!(
@@ -281,6 +306,7 @@ struct ResidentActor<R: Resident> {
     shared: R::Shared,
     keeper: ActorRef<ToKeeper<R>>,
     waiting: Arc<AtomicUsize>,
+    calm: Arc<AtomicBool>,
 }
 
 impl<R: Resident> Actor for ResidentActor<R> {
@@ -302,6 +328,7 @@ impl<R: Resident> Actor for ResidentActor<R> {
         match message {
             ToResident::Message(message) => {
                 *quiet = 0;
+                self.calm.store(false, Ordering::Relaxed);
                 if resident.is_none() {
                     *resident = R::open(&self.shared, self.user).await;
                 }
@@ -310,11 +337,12 @@ impl<R: Resident> Actor for ResidentActor<R> {
                 }
             }
             ToResident::Tick => {
-                let may_leave = match resident {
+                let rest = match resident {
                     Some(resident) => resident.tick().await,
-                    None => true,
+                    None => Rest::MayLeave,
                 };
-                *quiet = if may_leave { *quiet + 1 } else { 0 };
+                self.calm.store(rest == Rest::Calm, Ordering::Relaxed);
+                *quiet = if rest == Rest::MayLeave { *quiet + 1 } else { 0 };
                 if *quiet >= QUIET_TICKS {
                     self.keeper.send_message(ToKeeper::Leave(self.user, myself.get_id()))?;
                 }
@@ -359,8 +387,8 @@ mod tests {
             }
         }
 
-        async fn tick(&mut self) -> bool {
-            true
+        async fn tick(&mut self) -> Rest {
+            Rest::MayLeave
         }
     }
 

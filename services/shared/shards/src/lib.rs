@@ -12,6 +12,6 @@ mod hive;
 mod map;
 mod membership;
 
-pub use hive::{Busy, Hive, KEEPER_MAILBOX, MAILBOX, Resident, TICK_EVERY};
+pub use hive::{Busy, Hive, KEEPER_MAILBOX, MAILBOX, Resident, Rest, TICK_EVERY};
 pub use map::rendezvous;
 pub use membership::{HEARTBEAT_EVERY, LOST_AFTER, Shards};

@@ -18,3 +18,5 @@ pub const BATCH_BYTES: usize = 16 * 1024 * 1024;
 pub const DELETE_STEP: usize = 1_024;
 /// After the process was told to stop: how long without a commit until the writer ends.
 pub const STOP_IDLE: Duration = Duration::from_millis(200);
+/// Numbers that merge by maximum whose present value a writer remembers; at more it forgets them all and reads again.
+pub const MAXIMA: usize = 65_536;

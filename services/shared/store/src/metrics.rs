@@ -9,7 +9,8 @@ use opentelemetry::metrics::Histogram;
 
 /// Upper bounds of the buckets: from a fsync of a fast disk to a stall.
 const SECONDS: &[f64] = &[
-    0.000_25, 0.000_5, 0.001, 0.001_5, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+    0.000_25, 0.000_5, 0.001, 0.001_5, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.05, 0.1,
+    0.25, 1.0, 5.0,
 ];
 /// Upper bounds of the buckets, up to what one group takes.
 const BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];

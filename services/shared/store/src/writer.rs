@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::Engine;
 use crate::limits::{GROUP_BATCHES, GROUP_BYTES, STOP_IDLE};
 use crate::metrics::Counters;
-use crate::plan::{Outcomes, commit_group};
+use crate::plan::{Maxima, Outcomes, commit_group};
 use crate::{Batch, Commit, StoreError};
 
 /// A commit on its way to the writer.
@@ -50,9 +50,10 @@ pub(crate) struct Writer {
 impl Writer {
     /// Until nobody can commit any more; when the process is to stop, until nobody has for a moment.
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<Request>) {
+        let mut maxima = Maxima::default();
         while let Some(first) = self.next(&mut queue).await {
             let group = gather(first, &mut queue);
-            self.settle(group).await;
+            self.settle(group, &mut maxima).await;
         }
     }
 
@@ -66,13 +67,13 @@ impl Writer {
         self.chassis.clock.timeout(STOP_IDLE, queue.recv()).await.ok().flatten()
     }
 
-    async fn settle(&self, group: Vec<Request>) {
+    async fn settle(&self, group: Vec<Request>, maxima: &mut Maxima) {
         let (batches, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|request| (request.batch, request.answer)).unzip();
         let began = self.chassis.clock.instant();
         let count = batches.len();
         let outcomes = match self.poison.check() {
-            Ok(()) => self.commit(batches).await.map_err(|error| {
+            Ok(()) => self.commit(batches, maxima).await.map_err(|error| {
                 tracing::error!(service = self.service, %error, "a write failed: the store takes nothing more");
                 self.poison.set(error)
             }),
@@ -86,11 +87,19 @@ impl Writer {
         }
     }
 
-    async fn commit(&self, batches: Vec<Batch>) -> Result<Outcomes, StoreError> {
+    async fn commit(&self, batches: Vec<Batch>, maxima: &mut Maxima) -> Result<Outcomes, StoreError> {
         let (before, after) = self.delays();
         self.wait(before).await;
         let (engine, tables) = (self.engine.clone(), self.tables.clone());
-        let outcomes = self.chassis.blocking.run(move || commit_group(&*engine, &tables, batches)).await?;
+        let mut known = std::mem::take(maxima);
+        let committing = self.chassis.blocking.run(move || {
+            let outcomes = commit_group(&*engine, &tables, &mut known, batches);
+            (outcomes, known)
+        });
+        let (outcomes, known) = committing.await;
+        // After a failure nothing is written any more, so what they stand at does not matter.
+        *maxima = known;
+        let outcomes = outcomes?;
         self.wait(after).await;
         Ok(outcomes)
     }
