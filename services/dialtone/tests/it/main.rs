@@ -6,5 +6,6 @@
 )]
 
 mod judge;
+mod pipe;
 mod weather;
 mod world;

@@ -1,13 +1,13 @@
 //! Weather: users send to each other while the bus loses, repeats, delays and reorders, phones go offline and freeze,
 //! and the server is killed and started again. Afterwards every accepted message has ended as exactly one of data and
 //! SMS, once and in order. `WEATHER_SEEDS` says how many seeds (default 12), `WEATHER_FIRST` which is the first, `WEATHER_LOG` what is
-//! logged.
+//! logged, `WEATHER_REPLAYS` how many seeds are played twice and compared (default 4).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dialtone::system::Sabotage;
-use dialtone_chassis::telemetry;
+use dialtone_chassis::{Clock, telemetry};
 use dialtone_client::{
     Api, CodeOutcome, Credentials, Event, Options, PendingFlow, Session, SharedJournal, text, to,
 };
@@ -69,36 +69,42 @@ async fn register(
 
 /// Follows a session's events into the journal.
 async fn follow(
+    clock: Clock,
     place: usize,
     users: Vec<UserId>,
     mut events: tokio::sync::mpsc::Receiver<Event>,
     journal: Shared,
 ) {
     while let Some(event) = events.recv().await {
+        let at = clock.now().0 % 1_000_000;
         match event {
             Event::Accepted(_, accepted, request) => {
                 let text = content(request.body);
                 note(&journal, |journal| {
-                    journal.trace.push(format!("{place} accepted {} {text}", accepted.sent_idx));
+                    journal.trace.push(format!("{at} {place} accepted {} {text}", accepted.sent_idx));
                     journal.accepted.entry(place).or_default().push((accepted.sent_idx, text));
                 });
             }
             Event::Refused(_, refused, request) => {
                 let text = content(request.body);
                 note(&journal, |journal| {
-                    journal.trace.push(format!("{place} refused {} {text}", refused.reason));
+                    journal.trace.push(format!("{at} {place} refused {} {text}", refused.reason));
                     journal.refused.insert(text);
                 });
             }
             Event::Disconnected(why) => {
-                note(&journal, |journal| journal.trace.push(format!("{place} lost: {why}")));
+                note(&journal, |journal| journal.trace.push(format!("{at} {place} lost: {why}")));
             }
             Event::Ended(go) => {
-                note(&journal, |journal| journal.trace.push(format!("{place} ended: {}", go.reason)));
+                note(&journal, |journal| journal.trace.push(format!("{at} {place} ended: {}", go.reason)));
             }
             Event::Progress(progress) => note(&journal, |journal| {
                 let kind = progress.fate.unwrap_or_default().kind();
-                journal.trace.push(format!("{place} learns {} {}", progress.sent_idx, kind.as_str_name()));
+                journal.trace.push(format!(
+                    "{at} {place} learns {} {}",
+                    progress.sent_idx,
+                    kind.as_str_name()
+                ));
                 if matches!(kind, FateKind::SmsUnknown | FateKind::SmsFailed | FateKind::Failed) {
                     journal.ended.insert((place, progress.sent_idx));
                 }
@@ -112,7 +118,7 @@ async fn follow(
                 });
                 let text = content(message.body);
                 note(&journal, |journal| {
-                    journal.trace.push(format!("{place} shows {} {text}", message.idx));
+                    journal.trace.push(format!("{at} {place} shows {} {text}", message.idx));
                     journal.shown.entry(place).or_default().push((from.unwrap_or(99), text));
                 });
             }
@@ -189,7 +195,7 @@ fn go_online(world: &World, user: &mut User, ids: &[UserId], journal: &Shared) {
     });
     let (session, events) = opened.expect("a session");
     user.session = Some(session);
-    world.spawn(follow(user.place, ids.to_vec(), events, journal.clone()));
+    world.spawn(follow(chassis.clock, user.place, ids.to_vec(), events, journal.clone()));
 }
 
 /// Sends, freezes, disconnects and kills at random, all drawn from the seed.
@@ -230,6 +236,7 @@ fn storm(world: &mut World, users: &mut [User], ids: &[UserId], sent: &[Sent], j
                 });
             }
             3 => toggle(world, &mut users[peer], ids, journal),
+            4 => world.pause_server(Duration::from_millis(rng.below(3_000))),
             _ => {}
         }
     }
@@ -271,6 +278,16 @@ fn every_accepted_message_ends_once_in_any_weather() {
     );
     assert!(failed.is_empty(), "seeds {failed:?}: replay one with WEATHER_FIRST=N WEATHER_SEEDS=1");
     assert!(stormy * 10 >= seeds * 8, "there was hardly any weather");
+}
+
+#[test]
+fn a_seed_replays_what_happened_line_by_line() {
+    for seed in 1..=setting("WEATHER_REPLAYS", 4) {
+        let (first, again) = (episode(seed, Sabotage::default()).2, episode(seed, Sabotage::default()).2);
+        let differs = first.iter().zip(&again).position(|(first, again)| first != again);
+        assert_eq!(differs, None, "seed {seed}: {:?}", differs.map(|at| (&first[at], &again[at])));
+        assert!(first.len() == again.len() && first.len() > 20, "seed {seed}: {} lines", first.len());
+    }
 }
 
 /// Tries seeds until the broken build is caught.

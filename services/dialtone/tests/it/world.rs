@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dialtone::settings::Settings;
@@ -22,35 +22,53 @@ use tokio::sync::mpsc;
 use tonic::transport::{Endpoint, Uri};
 use tower::service_fn;
 
+use crate::pipe::{Cut, Pipe};
+
 /// One step of all nodes.
 const STEP: Duration = Duration::from_millis(1);
 /// Bytes in a pipe.
 const PIPE: usize = 256 * 1024;
 
-type Pipes = mpsc::UnboundedSender<DuplexStream>;
-
 /// Where a node takes connections; gone when it is dead.
 #[derive(Clone, Default)]
-struct Port(Arc<Mutex<Option<Pipes>>>);
+struct Port(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    pipes: Option<mpsc::UnboundedSender<DuplexStream>>,
+    /// Of the connections made since it was opened, in order.
+    cuts: Vec<Cut>,
+}
 
 impl Port {
     fn open(&self) -> mpsc::UnboundedReceiver<DuplexStream> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        self.lock().pipes = Some(sender);
         receiver
     }
 
+    /// Nobody connects any more, and whoever is connected notices now, in the order in which they came: a runtime
+    /// that is dropped would let go of them in an order of its own.
     fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let Open { cuts, .. } = std::mem::take(&mut *self.lock());
+        cuts.iter().for_each(Cut::now);
     }
 
-    fn dial(&self) -> io::Result<DuplexStream> {
+    fn dial(&self) -> io::Result<Pipe> {
         let (near, far) = tokio::io::duplex(PIPE);
-        let port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match port.as_ref().map(|port| port.send(far)) {
-            Some(Ok(())) => Ok(near),
+        let mut open = self.lock();
+        match open.pipes.as_ref().map(|pipes| pipes.send(far)) {
+            Some(Ok(())) => {
+                let cut = Cut::default();
+                open.cuts.push(cut.clone());
+                Ok(Pipe { near, cut })
+            }
             _ => Err(io::ErrorKind::ConnectionRefused.into()),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,6 +124,8 @@ pub(crate) struct World {
     gateway: Port,
     operator: Port,
     server: Option<Runtime>,
+    /// How long the server stands still yet, and for how long it has.
+    standing: (Duration, Duration),
     starts: u64,
     operator_node: Runtime,
     pub(crate) centre: Centre,
@@ -115,6 +135,12 @@ pub(crate) struct World {
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
+}
+
+fn step(node: Option<&Runtime>, time: Duration) {
+    if let Some(node) = node {
+        node.block_on(async { tokio::time::sleep(time).await });
+    }
 }
 
 impl World {
@@ -150,6 +176,7 @@ impl World {
             gateway: Port::default(),
             operator,
             server: None,
+            standing: (Duration::ZERO, Duration::ZERO),
             starts: 0,
             operator_node,
             centre,
@@ -206,6 +233,12 @@ impl World {
     pub(crate) fn kill_server(&mut self) {
         self.gateway.close();
         drop(self.server.take());
+        self.standing = (Duration::ZERO, Duration::ZERO);
+    }
+
+    /// The server process stands still for so long, as when its machine is short of memory, and does not notice.
+    pub(crate) fn pause_server(&mut self, time: Duration) {
+        self.standing.0 += time;
     }
 
     /// The API of a phone.
@@ -230,9 +263,16 @@ impl World {
 
     fn step(&mut self) {
         self.wall.fetch_add(1, Ordering::Relaxed);
-        for node in self.server.iter().chain([&self.operator_node, &self.phones]) {
-            node.block_on(async { tokio::time::sleep(STEP).await });
+        let (left, stood) = self.standing;
+        if left.is_zero() {
+            // Its clock has gone on meanwhile.
+            self.standing.1 = Duration::ZERO;
+            step(self.server.as_ref(), STEP + stood);
+        } else {
+            self.standing = (left.saturating_sub(STEP), stood + STEP);
         }
+        step(Some(&self.operator_node), STEP);
+        step(Some(&self.phones), STEP);
     }
 
     /// Runs something in the phones' hands while time passes for everybody.

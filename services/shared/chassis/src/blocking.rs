@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the pool that everybody else must use")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -19,6 +20,13 @@ impl Blocking {
 
     pub(crate) fn inline() -> Self {
         Self(None)
+    }
+
+    /// Lets the thread of blocking work sleep; not in a simulation, where it is everybody's thread.
+    pub fn rest(&self, duration: Duration) {
+        if self.0.is_some() && !duration.is_zero() {
+            std::thread::sleep(duration);
+        }
     }
 
     /// Runs `work` off the runtime's threads; a panic in it is passed on.

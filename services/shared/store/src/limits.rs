@@ -20,3 +20,5 @@ pub const DELETE_STEP: usize = 1_024;
 pub const STOP_IDLE: Duration = Duration::from_millis(200);
 /// Numbers that merge by maximum whose present value a writer remembers; at more it forgets them all and reads again.
 pub const MAXIMA: usize = 65_536;
+/// Under load group commits begin no faster than this: a sync costs the same for one batch as for a hundred.
+pub const PACE: Duration = Duration::from_millis(2);

@@ -8,9 +8,9 @@ use dialtone_chassis::Chassis;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Engine;
-use crate::limits::{GROUP_BATCHES, GROUP_BYTES, STOP_IDLE};
+use crate::limits::{GROUP_BATCHES, GROUP_BYTES, PACE, STOP_IDLE};
 use crate::metrics::Counters;
-use crate::plan::{Maxima, Outcomes, commit_group};
+use crate::plan::{Maxima, commit_group};
 use crate::{Batch, Commit, StoreError};
 
 /// A commit on its way to the writer.
@@ -47,13 +47,25 @@ pub(crate) struct Writer {
     pub(crate) chassis: Chassis,
 }
 
+/// Who waits for a commit, and what it is told.
+type Told = (oneshot::Sender<Result<Commit, StoreError>>, Result<Commit, StoreError>);
+
 impl Writer {
     /// Until nobody can commit any more; when the process is to stop, until nobody has for a moment.
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<Request>) {
+        let this = Arc::new(self);
         let mut maxima = Maxima::default();
-        while let Some(first) = self.next(&mut queue).await {
-            let group = gather(first, &mut queue);
-            self.settle(group, &mut maxima).await;
+        while let Some(first) = this.next(&mut queue).await {
+            let writer = this.clone();
+            if let Some(range) = &this.delay {
+                this.settle_slowly(range, gather(first, &mut queue), &mut maxima).await;
+                continue;
+            }
+            let working = this.chassis.blocking.run(move || {
+                writer.work(first, &mut queue, &mut maxima);
+                (queue, maxima)
+            });
+            (queue, maxima) = working.await;
         }
     }
 
@@ -67,13 +79,43 @@ impl Writer {
         self.chassis.clock.timeout(STOP_IDLE, queue.recv()).await.ok().flatten()
     }
 
-    async fn settle(&self, group: Vec<Request>, maxima: &mut Maxima) {
+    /// Commits group after group until nothing waits. Under load the thread is not given up in between, and groups
+    /// begin no faster than [`PACE`]: each costs a sync, however small it is.
+    fn work(&self, first: Request, queue: &mut mpsc::Receiver<Request>, maxima: &mut Maxima) {
+        let mut next = Some(first);
+        while let Some(first) = next {
+            let began = self.chassis.clock.instant();
+            tell(self.settle(gather(first, queue), maxima));
+            next = queue.try_recv().ok();
+            if next.is_some() {
+                let took = self.chassis.clock.instant().duration_since(began);
+                self.chassis.blocking.rest(PACE.saturating_sub(took));
+            }
+        }
+    }
+
+    /// As a disk of memory does it, which takes its time before and after the moment at which the commit is applied.
+    async fn settle_slowly(
+        &self,
+        range: &RangeInclusive<Duration>,
+        group: Vec<Request>,
+        maxima: &mut Maxima,
+    ) {
+        let total = *range.start() + self.chassis.rng.jitter(range.end().saturating_sub(*range.start()));
+        let before = self.chassis.rng.jitter(total);
+        self.wait(before).await;
+        let told = self.settle(group, maxima);
+        self.wait(total.saturating_sub(before)).await;
+        tell(told);
+    }
+
+    fn settle(&self, group: Vec<Request>, maxima: &mut Maxima) -> Vec<Told> {
         let (batches, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|request| (request.batch, request.answer)).unzip();
         let began = self.chassis.clock.instant();
         let count = batches.len();
         let outcomes = match self.poison.check() {
-            Ok(()) => self.commit(batches, maxima).await.map_err(|error| {
+            Ok(()) => commit_group(&*self.engine, &self.tables, maxima, batches).map_err(|error| {
                 tracing::error!(service = self.service, %error, "a write failed: the store takes nothing more");
                 self.poison.set(error)
             }),
@@ -81,41 +123,20 @@ impl Writer {
         };
         self.counters.group(self.service, count, self.chassis.clock.instant().duration_since(began));
         let outcomes = outcomes.unwrap_or_else(|error| vec![Err(error); count]);
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            // A caller that went away has no use for the outcome.
-            drop(answer.send(outcome));
-        }
-    }
-
-    async fn commit(&self, batches: Vec<Batch>, maxima: &mut Maxima) -> Result<Outcomes, StoreError> {
-        let (before, after) = self.delays();
-        self.wait(before).await;
-        let (engine, tables) = (self.engine.clone(), self.tables.clone());
-        let mut known = std::mem::take(maxima);
-        let committing = self.chassis.blocking.run(move || {
-            let outcomes = commit_group(&*engine, &tables, &mut known, batches);
-            (outcomes, known)
-        });
-        let (outcomes, known) = committing.await;
-        // After a failure nothing is written any more, so what they stand at does not matter.
-        *maxima = known;
-        let outcomes = outcomes?;
-        self.wait(after).await;
-        Ok(outcomes)
-    }
-
-    /// How long a disk of memory takes before and after the moment at which the commit is applied.
-    fn delays(&self) -> (Duration, Duration) {
-        let Some(range) = &self.delay else { return (Duration::ZERO, Duration::ZERO) };
-        let total = *range.start() + self.chassis.rng.jitter(range.end().saturating_sub(*range.start()));
-        let before = self.chassis.rng.jitter(total);
-        (before, total.saturating_sub(before))
+        answers.into_iter().zip(outcomes).collect()
     }
 
     async fn wait(&self, delay: Duration) {
         if !delay.is_zero() {
             self.chassis.clock.sleep(delay).await;
         }
+    }
+}
+
+fn tell(told: Vec<Told>) {
+    for (answer, outcome) in told {
+        // A caller that went away has no use for the outcome.
+        drop(answer.send(outcome));
     }
 }
 
