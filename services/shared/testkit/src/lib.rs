@@ -3,11 +3,16 @@
 //! ```text
 //! repository ──files()──► (path, text) … ──Manifest::parse()──► who depends on whom ──► tests/tidy.rs
 //! ```
-//! Everything here is for tests: what can't be read is a panic that names the file.
+//! Everything here is for tests: what can't be read is a panic that names the file. [`Nats`] is the real server for
+//! tests that want one.
+
+mod nats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub use nats::{Nats, free_port};
 
 /// Folders that hold nothing of the repository itself.
 const FOREIGN: &[&str] = &["target", "node_modules"];

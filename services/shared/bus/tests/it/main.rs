@@ -1,11 +1,10 @@
 //! The contract over every kind of bus. NATS: `DIALTONE_TEST_NATS`, else a nats-server on the PATH is started;
 //! `DIALTONE_TEST_REQUIRE=nats` makes its absence a failure.
 
-mod server;
-
 use dialtone_bus::{Bus, Courier, contract, subjects};
 use dialtone_chassis::Chassis;
 use dialtone_proto::bus::v1::Heartbeat;
+use dialtone_testkit::Nats;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ macro_rules! cases {
         /// One after the other: the subjects are the same.
         #[tokio::test]
         async fn nats_keeps_the_contract() {
-            let Some(server) = server::nats().await else { return };
+            let Some(server) = Nats::find("the bus contract over NATS") else { return };
             $(
                 let chassis = Chassis::real(dialtone_vocab::NodeId::new("contract"));
                 let bus = Bus::connect(server.url(), &chassis).await.expect(stringify!($case));
