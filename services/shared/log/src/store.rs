@@ -52,6 +52,18 @@ impl Marks {
     }
 }
 
+impl FromIterator<(Vec<u8>, u64)> for Marks {
+    /// Merged by maximum, as everywhere.
+    fn from_iter<I: IntoIterator<Item = (Vec<u8>, u64)>>(marks: I) -> Self {
+        let mut merged = BTreeMap::<Vec<u8>, u64>::new();
+        for (name, value) in marks {
+            let mark = merged.entry(name).or_default();
+            *mark = value.max(*mark);
+        }
+        Self(merged)
+    }
+}
+
 /// Entries read from the middle of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
@@ -104,7 +116,41 @@ impl LogStore {
         Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
     }
 
-    fn marks(&self, id: LogId) -> Result<Marks, LogError> {
+    /// The logs behind `after` that were ever written to, at most `limit`, by id. Nothing is opened.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, LogError> {
+        let mut logs: Vec<LogId> = Vec::new();
+        let mut last = after;
+        while logs.len() < limit {
+            let lower = last.map_or(Bound::Unbounded, |log| Bound::Excluded(bucket_key(log, u32::MAX)));
+            let found = self.db.scan(TAIL, (lower, Bound::Unbounded), 1)?;
+            let Some((key, _)) = found.first() else { break };
+            let log = key.get(..16).and_then(|id| LogId::from_slice(id).ok());
+            let log = log.ok_or(LogError::Malformed { table: TAIL })?;
+            logs.push(log);
+            last = Some(log);
+        }
+        Ok(logs)
+    }
+
+    /// The highest index that is on disk, for whoever only counts: its owner may not have settled it yet.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn tail_on_disk(&self, log: LogId) -> Result<u64, LogError> {
+        let newest = self.db.scan_prefix_rev(TAIL, log.as_bytes(), 1)?;
+        let tail =
+            newest.first().map(|(_, tail)| rows::u64_at(tail, 0).ok_or(LogError::Malformed { table: TAIL }));
+        Ok(tail.transpose()?.unwrap_or(0))
+    }
+
+    /// The marks of a log that are on disk.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn marks(&self, id: LogId) -> Result<Marks, LogError> {
         let mut marks = BTreeMap::new();
         let (prefix, end) = (id.as_bytes().to_vec(), after(id.as_bytes().to_vec()));
         let mut lower = Bound::Included(prefix);

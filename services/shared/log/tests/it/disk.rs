@@ -254,3 +254,28 @@ fn what_was_settled_survives_every_death() {
     }
     assert!(more > 100, "the lives did something: {more}");
 }
+
+#[tokio::test]
+async fn the_logs_of_a_store_are_listed_and_counted_without_opening_one() {
+    let store = store(&MemoryDisk::new(), 1);
+    let mut written = Vec::new();
+    for owner in 1..=5_u8 {
+        let mut log = store.open(&[owner; 16], NOW).await.expect("opens").log;
+        let entries = u64::from(owner) * 300;
+        (1..=entries).for_each(|idx| assert_eq!(log.push(1, content(idx)), idx));
+        log.mark_now("seen", u64::from(owner));
+        drain(&store, &mut log, NOW).await;
+        written.push((log.id(), entries, u64::from(owner)));
+    }
+    store.open(&[9; 16], NOW).await.expect("opens, and writes nothing");
+    written.sort();
+    let (first, rest) = (store.logs(None, 2).expect("lists"), written[1].0);
+    let rest = store.logs(Some(rest), 9).expect("lists");
+    let listed: Vec<_> = first.into_iter().chain(rest).collect();
+    assert_eq!(listed, written.iter().map(|(log, _, _)| *log).collect::<Vec<_>>());
+    for (log, tail, mark) in written {
+        assert_eq!(store.tail_on_disk(log), Ok(tail));
+        assert_eq!(store.marks(log).expect("reads").get("seen"), mark);
+    }
+    assert_eq!(store.tail_on_disk(store.log_id(&[9; 16])), Ok(0));
+}
