@@ -6,6 +6,7 @@ mod push;
 pub(crate) use push::frame_of;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use dialtone_attach::{Attachments, BeatOutcome, Joined, SessionKey};
 use dialtone_bus::Fan;
@@ -79,6 +80,8 @@ pub(crate) struct Resides {
     told_watermarks: UnixMillis,
     sent_watermarks: BTreeMap<LogId, Watermark>,
     due: Option<Due>,
+    /// The withdrawals from this index on are known.
+    stubs_from: u64,
 }
 
 /// The due row's kind: acks whose sources do not know yet.
@@ -97,11 +100,13 @@ impl Resident for Resides {
                 return None;
             }
         };
-        Some(Self {
+        let state = Inbox::restore(&opened.marks, &opened.entries);
+        let mut resides = Self {
             shared: shared.clone(),
             user,
             opening: shared.chassis.rng.u64(),
-            state: Inbox::restore(&opened.marks, &opened.entries),
+            stubs_from: state.first_in_memory().unwrap_or(opened.log.tail() + 1),
+            state,
             log: opened.log,
             attached: Attachments::default(),
             replies: BTreeMap::new(),
@@ -109,7 +114,9 @@ impl Resident for Resides {
             told_watermarks: UnixMillis(0),
             sent_watermarks: BTreeMap::new(),
             due: None,
-        })
+        };
+        resides.count_acked();
+        Some(resides)
     }
 
     async fn handle(&mut self, message: Message) {
@@ -183,6 +190,7 @@ impl Resides {
                 self.tell_acked(DeviceId(device), *value);
             }
         }
+        self.count_acked();
         let mut answers: BTreeMap<LogId, Vec<OfferAnswer>> = BTreeMap::new();
         for answered in self.state.settled(self.log.tail(), &settled.entries) {
             let name = dialtone_log::mark_name("taken/", answered.source.as_bytes());
@@ -252,19 +260,63 @@ impl Resides {
     fn ack(&mut self, device: DeviceId, idx: u64) {
         if let Some(idx) = self.state.ack(device, idx, self.log.tail()) {
             self.log.mark_now(dialtone_log::mark_name("ack/", &device.0.to_be_bytes()), idx);
-            // Until the sources know, a restart must find this log: the row goes with the mark.
-            if self.due.is_none() {
-                let due = Due { at: UnixMillis(0), idx: 0, kind: DUE_ACKS };
-                self.log.due(due);
-                self.due = Some(due);
-            }
+            self.must_tell();
+        }
+    }
+
+    /// Until the sources know, a restart must find this log: the row goes with the mark.
+    fn must_tell(&mut self) {
+        if self.due.is_none() {
+            let due = Due { at: UnixMillis(0), idx: 0, kind: DUE_ACKS };
+            self.log.due(due);
+            self.due = Some(due);
         }
     }
 
     fn read(&mut self, with: UserId, idx: u64) {
-        if self.state.read(with, idx) {
-            self.log.mark_now(dialtone_log::mark_name("read/", with.as_bytes()), idx.min(self.state.acked()));
+        let Some(beyond) = self.state.read(with, idx) else { return };
+        self.log.mark_now(dialtone_log::mark_name("read/", with.as_bytes()), self.state.read_of(with));
+        self.must_tell();
+        self.count(beyond);
+    }
+
+    /// Acknowledged messages that are not in memory raise the watermarks of their sources too.
+    fn count_acked(&mut self) {
+        let Some(beyond) = self.state.uncounted() else { return };
+        let last = *beyond.end();
+        if self.count(beyond) {
+            self.state.counted_to(last);
         }
+    }
+
+    /// Counts what is not in memory; false if it could not be read.
+    fn count(&mut self, beyond: RangeInclusive<u64>) -> bool {
+        if beyond.is_empty() {
+            return true;
+        }
+        self.read_stubs(beyond.start() - 1);
+        self.each(beyond, Inbox::count)
+    }
+
+    /// Reads entries back from the store, a page at a time; false if that failed.
+    fn each(
+        &mut self,
+        range: RangeInclusive<u64>,
+        mut look: impl FnMut(&mut Inbox, u64, &InboxEntry),
+    ) -> bool {
+        let (mut from, upto) = (*range.start(), (*range.end()).min(self.log.tail()));
+        while from <= upto {
+            let page = self.shared.logs.read(self.log.id(), from, upto, PAGE, self.now());
+            let page = page.inspect_err(|error| tracing::error!(%error, "an inbox could not be read"));
+            let Ok(page) = page else { return false };
+            for entry in &page.entries {
+                if let Ok(decoded) = InboxEntry::decode(&entry.content[..]) {
+                    look(&mut self.state, entry.idx, &decoded);
+                }
+            }
+            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+        }
+        true
     }
 
     /// Tells sources how far their messages got: news almost at once, and again until they have taken it.
@@ -274,6 +326,7 @@ impl Resides {
         if untold.is_empty() {
             // A row too many is harmless: it goes when the inbox rests, so that acks that follow each other share one.
             if let Some(due) = self.due.take_if(|_| again && self.log.is_idle()) {
+                self.log.mark("told", self.state.counted());
                 self.log.due_done(due);
             }
             return;
@@ -309,20 +362,12 @@ impl Resides {
         }
     }
 
-    /// Stubs that stand beyond what is in memory for a reader that begins far back.
+    /// Withdrawals that stand beyond what is in memory, for whoever begins far back. Read once.
     fn read_stubs(&mut self, cursor: u64) {
-        let in_memory = self.state.first_in_memory().unwrap_or(self.log.tail() + 1);
-        let mut from = cursor + 1;
-        while from < in_memory {
-            let Ok(page) = self.shared.logs.read(self.log.id(), from, in_memory - 1, PAGE, self.now()) else {
-                return;
-            };
-            for entry in &page.entries {
-                if let Ok(decoded) = InboxEntry::decode(&entry.content[..]) {
-                    self.state.recall_stub(&decoded);
-                }
-            }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+        if cursor + 1 < self.stubs_from
+            && self.each(cursor + 1..=self.stubs_from - 1, |state, _, entry| state.recall_stub(entry))
+        {
+            self.stubs_from = cursor + 1;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What one inbox holds: what it took from whom, who acknowledged it, what was withdrawn. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use dialtone_log::{Answered, Entry, Marks, Sink, Step};
 use dialtone_proto::bus::v1::{OfferEntry, OfferedMessage, OfferedWithdraw, offer_entry};
@@ -62,18 +63,34 @@ struct Source {
     told: Watermark,
 }
 
+/// Where an offered entry stands, and as what.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    idx: u64,
+    shape: Shape,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Message,
+    Blocked,
+    Other,
+}
+
 /// One inbox.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) sink: Sink<Answer>,
     entries: BTreeMap<u64, InboxEntry>,
-    places: BTreeMap<(LogId, u64), u64>,
+    places: BTreeMap<(LogId, u64), Place>,
     stubs: BTreeSet<u64>,
     withdrawing: BTreeSet<u64>,
     acks: BTreeMap<DeviceId, u64>,
     acking: BTreeMap<DeviceId, u64>,
     reads: BTreeMap<UserId, u64>,
     sources: BTreeMap<LogId, Source>,
+    /// Up to here acknowledged messages count in the watermarks of their sources.
+    counted: u64,
 }
 
 fn source_of(entry: &InboxEntry) -> Option<(LogId, u64)> {
@@ -89,6 +106,14 @@ fn answer_of(entry: &InboxEntry) -> Answer {
         Some(Kind::Moved(_)) => Answer::Moved,
         Some(Kind::Withdrawn(_)) => Answer::Withdrawn,
         Some(Kind::WasDelivered(_)) => Answer::Delivered,
+    }
+}
+
+fn shape_of(entry: &InboxEntry) -> Shape {
+    match &entry.entry {
+        Some(Kind::Message(_)) => Shape::Message,
+        Some(Kind::Blocked(_)) => Shape::Blocked,
+        _ => Shape::Other,
     }
 }
 
@@ -118,8 +143,8 @@ impl Inbox {
             }
             inbox.remember(entry.idx, decoded);
         }
-        let acked = inbox.acked();
-        inbox.advance(0, acked);
+        inbox.counted = marks.get("told");
+        inbox.advance(0);
         inbox
     }
 
@@ -155,27 +180,33 @@ impl Inbox {
             Some(offer_entry::Entry::Withdraw(OfferedWithdraw { of })) => {
                 match self.places.get(&(source, *of)) {
                     None => Verdict::LookFor(*of),
-                    Some(idx) if self.is_final(*idx) => {
-                        append(Kind::WasDelivered(Withdrawal { of: *idx }), Answer::Delivered)
+                    Some(place) if self.is_final(*place) => {
+                        append(Kind::WasDelivered(Withdrawal { of: place.idx }), Answer::Delivered)
                     }
-                    Some(idx) => append(Kind::Withdrawn(Withdrawal { of: *idx }), Answer::Withdrawn),
+                    Some(place) => append(Kind::Withdrawn(Withdrawal { of: place.idx }), Answer::Withdrawn),
                 }
             }
             None => append(Kind::Moved(Stub { reason: "UNKNOWN_ENTRY".into() }), Answer::Moved),
         }
     }
 
+    /// A withdrawal of a message that is past its time here: nobody will be shown it, and nobody can say any more
+    /// whether somebody was. So that no SMS follows, it counts as delivered.
+    pub(crate) fn too_old(source: LogId, prev: u64, position: u64) -> (Box<InboxEntry>, Answer) {
+        let taken = Some(Taken { source: source.to_vec(), position, prev });
+        let entry = Some(Kind::WasDelivered(Withdrawal { of: 0 }));
+        (Box::new(InboxEntry { taken, entry }), Answer::Delivered)
+    }
+
     /// Whether a message can't be withdrawn any more: an ack of it is known or under way, or its sender is blocked
     /// (who is not to learn it from an SMS).
-    fn is_final(&self, idx: u64) -> bool {
-        let blocked =
-            matches!(self.entries.get(&idx).and_then(|entry| entry.entry.as_ref()), Some(Kind::Blocked(_)));
-        let message = matches!(
-            self.entries.get(&idx).and_then(|entry| entry.entry.as_ref()),
-            Some(Kind::Message(_)) | None
-        );
+    fn is_final(&self, place: Place) -> bool {
         let acking = self.acking.values().copied().max().unwrap_or(0);
-        blocked || (message && !self.stubs.contains(&idx) && idx <= self.acked().max(acking))
+        match place.shape {
+            Shape::Blocked => true,
+            Shape::Message => !self.stubs.contains(&place.idx) && place.idx <= self.acked().max(acking),
+            Shape::Other => false,
+        }
     }
 
     /// The entry got this index and is under way.
@@ -191,7 +222,7 @@ impl Inbox {
 
     fn remember(&mut self, idx: u64, entry: InboxEntry) {
         if let Some(place) = source_of(&entry) {
-            self.places.insert(place, idx);
+            self.places.insert(place, Place { idx, shape: shape_of(&entry) });
             if let Some(Kind::Message(message)) = &entry.entry {
                 let source = self.sources.entry(place.0).or_default();
                 source.user = UserId::from_slice(&message.sender).unwrap_or_default();
@@ -210,16 +241,6 @@ impl Inbox {
         }
     }
 
-    /// An entry older than memory was read back: a withdrawal may speak of it.
-    pub(crate) fn recall(&mut self, idx: u64, entry: &InboxEntry) {
-        if let Some(place) = source_of(entry) {
-            self.places.insert(place, idx);
-        }
-        if let Some(Kind::Withdrawn(Withdrawal { of })) = &entry.entry {
-            self.stubs.insert(*of);
-        }
-    }
-
     /// A stub that stands beyond memory, for a reader that begins far back.
     pub(crate) fn recall_stub(&mut self, entry: &InboxEntry) {
         if let Some(Kind::Withdrawn(Withdrawal { of })) = &entry.entry {
@@ -227,8 +248,9 @@ impl Inbox {
         }
     }
 
-    /// The answer of an entry that was read back, remembered again.
-    pub(crate) fn answer_again(&mut self, source: LogId, position: u64, entry: &InboxEntry) -> Answer {
+    /// An entry older than memory was read back: its answer is given again, and a withdrawal may speak of it.
+    pub(crate) fn recall(&mut self, source: LogId, position: u64, idx: u64, entry: &InboxEntry) -> Answer {
+        self.places.insert((source, position), Place { idx, shape: shape_of(entry) });
         let answer = answer_of(entry);
         self.sink.recall(source, position, answer);
         answer
@@ -266,12 +288,10 @@ impl Inbox {
 
     /// An ack is on disk.
     pub(crate) fn acked_by(&mut self, device: DeviceId, idx: u64) {
-        let before = self.acked();
         let ack = self.acks.entry(device).or_default();
         *ack = idx.max(*ack);
         self.acking.retain(|_, under_way| *under_way > idx);
-        let after = self.acked();
-        self.advance(before, after);
+        self.advance(self.counted);
     }
 
     /// How far a device has acknowledged.
@@ -284,36 +304,66 @@ impl Inbox {
         self.acks.values().copied().max().unwrap_or(0)
     }
 
-    /// A conversation with a user was read up to `idx`; whether that is news.
-    pub(crate) fn read(&mut self, with: UserId, idx: u64) -> bool {
+    /// A conversation with a user was read up to `idx`. If that is news: what of it is not in memory, to be read and
+    /// given to [`Inbox::count`].
+    pub(crate) fn read(&mut self, with: UserId, idx: u64) -> Option<RangeInclusive<u64>> {
         let idx = idx.min(self.acked());
         let read = self.reads.entry(with).or_default();
-        if idx <= *read {
-            return false;
+        let before = *read;
+        if idx <= before {
+            return None;
         }
         *read = idx;
-        self.advance(0, self.acked());
-        true
+        self.advance(before);
+        Some(before + 1..=idx.min(self.before_memory()))
     }
 
-    /// Raises the watermarks of the sources of the messages in `after+1 ..= upto`.
-    fn advance(&mut self, after: u64, upto: u64) {
-        if upto <= after {
-            return;
+    /// How far a conversation with a user was read.
+    pub(crate) fn read_of(&self, with: UserId) -> u64 {
+        self.reads.get(&with).copied().unwrap_or(0)
+    }
+
+    /// Counts what is in memory behind `after` and acknowledged.
+    fn advance(&mut self, after: u64) {
+        let acked = self.acked();
+        for (idx, entry) in self.entries.range(after + 1..).take_while(|(idx, _)| **idx <= acked) {
+            raise(&mut self.sources, &self.reads, &self.stubs, *idx, entry);
         }
-        for (idx, entry) in self.entries.range(after + 1..=upto) {
-            let (Some((source, position)), Some(Kind::Message(_))) = (source_of(entry), &entry.entry) else {
-                continue;
-            };
-            if self.stubs.contains(idx) {
-                continue;
-            }
-            let Some(source) = self.sources.get_mut(&source) else { continue };
-            source.now.delivered = source.now.delivered.max(position);
-            if self.reads.get(&source.user).is_some_and(|read| idx <= read) {
-                source.now.read = source.now.read.max(position);
-            }
+        if self.counted >= self.before_memory() {
+            self.counted = self.counted.max(acked);
         }
+    }
+
+    /// The last index that is not in memory.
+    fn before_memory(&self) -> u64 {
+        self.first_in_memory().map_or(u64::MAX, |first| first - 1)
+    }
+
+    /// What was acknowledged, does not count yet and is not in memory: to be read and given to [`Inbox::count`], and
+    /// then to [`Inbox::counted_to`].
+    pub(crate) fn uncounted(&self) -> Option<RangeInclusive<u64>> {
+        let last = self.acked().min(self.before_memory());
+        (self.counted < last).then(|| self.counted + 1..=last)
+    }
+
+    /// Counts an acknowledged entry that was read back.
+    pub(crate) fn count(&mut self, idx: u64, entry: &InboxEntry) {
+        if let (Some((source, _)), Some(Kind::Message(message))) = (source_of(entry), &entry.entry) {
+            let user = UserId::from_slice(&message.sender).unwrap_or_default();
+            self.sources.entry(source).or_default().user = user;
+        }
+        raise(&mut self.sources, &self.reads, &self.stubs, idx, entry);
+    }
+
+    /// Everything acknowledged up to here counts.
+    pub(crate) fn counted_to(&mut self, idx: u64) {
+        self.counted = self.counted.max(idx);
+        self.advance(self.counted);
+    }
+
+    /// Up to here acknowledged messages count in the watermarks of their sources.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted
     }
 
     /// Watermarks that their sources have not taken yet.
@@ -353,6 +403,22 @@ impl Inbox {
     }
 }
 
+/// An acknowledged entry raises the watermark of its source, unless it was withdrawn.
+fn raise(
+    sources: &mut BTreeMap<LogId, Source>,
+    reads: &BTreeMap<UserId, u64>,
+    stubs: &BTreeSet<u64>,
+    idx: u64,
+    entry: &InboxEntry,
+) {
+    let (Some((source, position)), Some(Kind::Message(_))) = (source_of(entry), &entry.entry) else { return };
+    let Some(source) = sources.get_mut(&source).filter(|_| !stubs.contains(&idx)) else { return };
+    source.now.delivered = source.now.delivered.max(position);
+    if reads.get(&source.user).is_some_and(|read| idx <= *read) {
+        source.now.read = source.now.read.max(position);
+    }
+}
+
 fn kept(message: &OfferedMessage) -> InboxMessage {
     InboxMessage {
         sender: message.sender.clone(),
@@ -372,3 +438,6 @@ pub(crate) fn chained(prev: u64, entries: &[OfferEntry]) -> impl Iterator<Item =
 
 /// A shorthand for the sink's step.
 pub(crate) type SinkStep = Step<Answer>;
+
+#[cfg(test)]
+mod tests;

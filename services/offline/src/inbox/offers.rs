@@ -2,13 +2,13 @@
 
 use dialtone_proto::bus::v1::{self as bus, OfferAnswer, OfferAnswers, RoutingItem, SmsItem, offer_answer};
 use dialtone_proto::bus::v1::{Owner, routing_item, sms_item};
-use dialtone_proto::log::v1::InboxEntry;
+use dialtone_proto::log::v1::Taken;
 use dialtone_vocab::{LogId, NodeId, UserId};
 use prost::Message as _;
 
 use super::Resides;
-use crate::limits::{DECLINE_AFTER, PAGE};
-use crate::state::{Answer, Circumstances, SinkStep, Verdict, chained};
+use crate::limits::DECLINE_AFTER;
+use crate::state::{Answer, Circumstances, Inbox, SinkStep, Verdict, chained};
 
 /// Where the answers to a source go.
 #[derive(Debug, Clone)]
@@ -16,6 +16,12 @@ pub(super) struct ReplyTo {
     owner: Owner,
     node: NodeId,
     source_user: Vec<u8>,
+}
+
+/// What reading back to a position came to.
+enum Found {
+    As(Answer),
+    PastItsTime,
 }
 
 impl Resides {
@@ -37,7 +43,13 @@ impl Resides {
                 SinkStep::Again { position, answer } => answers.push(proto(position, answer)),
                 SinkStep::Wait { .. } => {}
                 SinkStep::Look { position } => match self.look(source, position) {
-                    Some(answer) => answers.push(proto(position, answer)),
+                    Some(Found::As(answer)) => answers.push(proto(position, answer)),
+                    // It was taken, and what it was taken as is gone: nothing more is to follow from it.
+                    Some(Found::PastItsTime) => {
+                        let is_message = matches!(entry.entry, Some(bus::offer_entry::Entry::Message(_)));
+                        let answer = if is_message { Answer::Kept } else { Answer::Delivered };
+                        answers.push(proto(position, answer));
+                    }
                     None => break,
                 },
                 SinkStep::Expected { taken } => {
@@ -72,8 +84,15 @@ impl Resides {
         }
         let mut verdict = self.state.decide(source, prev, offered, around);
         if let Verdict::LookFor(of) = verdict {
-            self.look(source, of);
-            verdict = self.state.decide(source, prev, offered, around);
+            verdict = match self.look(source, of) {
+                None => return false,
+                Some(Found::As(_)) => self.state.decide(source, prev, offered, around),
+                Some(Found::PastItsTime) if of <= self.state.sink.taken(source) => {
+                    let (entry, answer) = Inbox::too_old(source, prev, position);
+                    Verdict::Append(entry, answer)
+                }
+                Some(Found::PastItsTime) => verdict,
+            };
         }
         match verdict {
             Verdict::Append(entry, answer) => {
@@ -128,25 +147,17 @@ impl Resides {
         Some(Some(asked.epoch))
     }
 
-    /// Reads back to what was taken for a position: its answer is remembered again.
-    fn look(&mut self, source: LogId, position: u64) -> Option<Answer> {
-        let (mut from, mut found) = (1, None);
-        while from <= self.log.tail() {
-            let page = self.shared.logs.read(self.log.id(), from, self.log.tail(), PAGE, self.now()).ok()?;
-            for entry in &page.entries {
-                let Ok(decoded) = InboxEntry::decode(&entry.content[..]) else { continue };
-                let is_it = decoded
-                    .taken
-                    .as_ref()
-                    .is_some_and(|taken| taken.position == position && taken.source == source.as_bytes());
-                self.state.recall(entry.idx, &decoded);
-                if is_it {
-                    found = Some(self.state.answer_again(source, position, &decoded));
-                }
+    /// Reads back to what was taken for a position: its answer is remembered again. `None` if it can't be read now.
+    fn look(&mut self, source: LogId, position: u64) -> Option<Found> {
+        let mut found = Found::PastItsTime;
+        let read = self.each(1..=self.log.tail(), |state, idx, entry| {
+            let is_it = |taken: &Taken| taken.position == position && taken.source == source.as_bytes();
+            if entry.taken.as_ref().is_some_and(is_it) {
+                found = Found::As(state.recall(source, position, idx, entry));
             }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
-        }
-        found
+            state.recall_stub(entry);
+        });
+        read.then_some(found)
     }
 
     pub(super) fn answer(&self, source: LogId, answers: Vec<OfferAnswer>, expected: Option<u64>, wait: bool) {
