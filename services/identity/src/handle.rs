@@ -27,6 +27,14 @@ const MO_LETTERS: usize = 20;
 /// What an MO text begins with.
 pub(crate) const MO_PREFIX: &str = "DT ";
 
+/// Whether a nickname or a device's name is short enough.
+fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
+    if name.chars().count() > NAME_CHARS {
+        return Err(error::field(field, "at most 64 characters"));
+    }
+    Ok(())
+}
+
 /// Identity's operations. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
@@ -89,6 +97,9 @@ impl Handle {
     /// What to text where.
     pub(crate) async fn start_mo(&self, id: &FlowId) -> Result<(String, String, FlowRow), Error> {
         let mut seen = self.seen(id)?;
+        if seen.row.login {
+            return Err(error::flow_step("this is a login: the code comes by RequestCode"));
+        }
         if seen.row.stage(self.now()) == Stage::Ended {
             return Err(error::flow_expired());
         }
@@ -113,6 +124,9 @@ impl Handle {
             return Ok(false);
         };
         let Ok(mut seen) = self.seen(&id) else { return Ok(false) };
+        if seen.row.stage(self.now()) == Stage::Ended {
+            return Ok(false);
+        }
         if seen.row.number.ne(&0) && seen.row.number != from.as_u64() {
             return Ok(true);
         }
@@ -204,6 +218,9 @@ impl Handle {
     ) -> Result<(CodeVerdict, Seen<FlowRow>), Error> {
         for _ in 0..CAS_TRIES {
             let mut seen = self.seen(id)?;
+            if seen.row.stage(self.now()) == Stage::Open {
+                return Err(error::flow_step("no code was sent yet"));
+            }
             if !seen.row.take_try(self.now()) {
                 return Err(error::flow_expired());
             }
@@ -244,12 +261,18 @@ impl Handle {
         device: DeviceRow,
         nickname: &str,
     ) -> Result<proto::LoggedIn, Error> {
-        if nickname.chars().count() > NAME_CHARS {
-            return Err(error::field("nickname", "at most 64 characters"));
-        }
+        check_name("nickname", nickname)?;
+        check_name("device_name", &device.name)?;
         let seen = self.seen(id)?;
-        if seen.row.stage(self.now()) != Stage::Verified {
-            return Err(error::flow_step("the code has not come back yet"));
+        if seen.row.login {
+            return Err(error::flow_step("this is a login: use WithCode"));
+        }
+        match seen.row.stage(self.now()) {
+            Stage::Verified => {}
+            Stage::Ended => return Err(error::flow_expired()),
+            Stage::Open | Stage::CodeSent => {
+                return Err(error::flow_step("the code has not come back yet"));
+            }
         }
         let logged_in = self.enroll(id, &seen, device, nickname).await?;
         metrics::flow(seen.row.login, "completed");
@@ -264,9 +287,6 @@ impl Handle {
         device: DeviceRow,
         nickname: &str,
     ) -> Result<proto::LoggedIn, Error> {
-        if device.name.chars().count() > NAME_CHARS {
-            return Err(error::field("device_name", "at most 64 characters"));
-        }
         let number = seen.row.number().ok_or_else(error::flow_expired)?;
         let (session, refresh, row) = self.new_session(UserId::default(), DeviceId(0), &device.name);
         let enrolment = Enrolment {

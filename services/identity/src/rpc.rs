@@ -278,7 +278,7 @@ impl Login for Door {
 #[tonic::async_trait]
 impl Account for Door {
     async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::GetResponse>, Status> {
-        let caller = auth::caller(&request)?;
+        let caller = self.handle.admit(auth::caller(&request)?)?;
         let row = self.handle.user_row(caller.user)?;
         let numbers = row.numbers.iter().filter_map(|digits| PhoneNumber::from_u64(*digits).ok());
         Ok(Response::new(proto::GetResponse {
@@ -293,7 +293,7 @@ impl Account for Door {
         &self,
         request: Request<proto::UpdateRequest>,
     ) -> Result<Response<proto::UpdateResponse>, Status> {
-        let caller = auth::caller(&request)?;
+        let caller = self.handle.admit(auth::caller(&request)?)?;
         self.handle.rename(caller.user, &request.into_inner().nickname).await?;
         Ok(Response::new(proto::UpdateResponse {}))
     }
@@ -302,7 +302,7 @@ impl Account for Door {
         &self,
         request: Request<proto::ListSessionsRequest>,
     ) -> Result<Response<proto::ListSessionsResponse>, Status> {
-        let caller = auth::caller(&request)?;
+        let caller = self.handle.admit(auth::caller(&request)?)?;
         let sessions = self.handle.sessions(caller.user)?.into_iter().map(|(id, row)| proto::Session {
             session_id: id.to_vec(),
             device: row.device,
@@ -318,7 +318,7 @@ impl Account for Door {
         &self,
         request: Request<proto::RevokeSessionRequest>,
     ) -> Result<Response<proto::RevokeSessionResponse>, Status> {
-        let caller = auth::caller(&request)?;
+        let caller = self.handle.admit(auth::caller(&request)?)?;
         let session = SessionId::from_slice(&request.into_inner().session_id)
             .map_err(|_| error::field("session_id", "16 bytes"))?;
         self.handle.revoke(caller.user, session).await?;
@@ -329,7 +329,7 @@ impl Account for Door {
         &self,
         request: Request<proto::LogoutRequest>,
     ) -> Result<Response<proto::LogoutResponse>, Status> {
-        let caller = auth::caller(&request)?;
+        let caller = self.handle.admit(auth::caller(&request)?)?;
         self.handle.revoke(caller.user, caller.session).await?;
         Ok(Response::new(proto::LogoutResponse {}))
     }

@@ -1,18 +1,32 @@
 //! One's own account, and what other services ask.
 
 use dialtone_chassis::Error;
+use dialtone_chassis::auth::Caller;
 use dialtone_proto::identity::internal::v1 as internal;
 use dialtone_vocab::{PhoneNumber, Reason, SessionId, UserId};
 
 use super::Handle;
 use crate::error;
-use crate::limits::{CAS_TRIES, NAME_CHARS};
+use crate::limits::CAS_TRIES;
 use crate::rows::{SessionRow, UserRow};
 
 /// Sessions that are listed.
 const LISTED: usize = 64;
 
 impl Handle {
+    /// Lets a caller at an account if their session goes on: a token outlives it by minutes, and who was thrown out
+    /// must not throw out others meanwhile.
+    pub(crate) fn admit(&self, caller: Caller) -> Result<Caller, Error> {
+        let seen = self.store.session(caller.session).map_err(|error| error::store(&error))?;
+        match seen.filter(|seen| seen.row.user == caller.user.as_bytes()) {
+            Some(seen) if seen.row.revoked => {
+                Err(Error::new(Reason::SessionRevoked, "this session was ended"))
+            }
+            Some(_) => Ok(caller),
+            None => Err(Error::new(Reason::TokenInvalid, "no such session")),
+        }
+    }
+
     pub(crate) fn user_row(&self, user: UserId) -> Result<UserRow, Error> {
         let row = self.store.user(user).map_err(|error| error::store(&error))?;
         row.ok_or_else(|| Error::new(Reason::TokenInvalid, "no such user"))
@@ -23,9 +37,7 @@ impl Handle {
     }
 
     pub(crate) async fn rename(&self, user: UserId, nickname: &str) -> Result<(), Error> {
-        if nickname.chars().count() > NAME_CHARS {
-            return Err(error::field("nickname", "at most 64 characters"));
-        }
+        super::check_name("nickname", nickname)?;
         for _ in 0..CAS_TRIES {
             if self.store.set_nickname(user, nickname).await.map_err(|error| error::store(&error))? {
                 return Ok(());

@@ -111,6 +111,8 @@ impl Handle {
         code: &str,
         device: DeviceRow,
     ) -> Result<Result<proto::LoggedIn, u32>, Error> {
+        // What is wrong with the request is said before it costs a try.
+        super::check_name("device_name", &device.name)?;
         if !self.seen(id)?.row.login {
             return Err(error::flow_step("this is a registration: use CheckCode"));
         }
