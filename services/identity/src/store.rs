@@ -1,5 +1,8 @@
 //! Identity's tables, in domain words. Everything that two callers could want at once is compare-and-set.
 
+#[cfg(test)]
+mod contract;
+
 use bytes::Bytes;
 use dialtone_proto::bus::v1::NumberFact;
 use dialtone_store::{Batch, Commit, Db, StoreError};

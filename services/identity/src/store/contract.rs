@@ -1,0 +1,262 @@
+//! What every store of identity does: the same functions over memory and over a folder.
+
+use std::time::Duration;
+
+use dialtone_chassis::Chassis;
+use dialtone_store::{Db, MemoryDisk, StoreUrl};
+use dialtone_vocab::{DeviceId, NumberHash, PhoneNumber, SessionId, UnixMillis, UserId};
+
+use super::{Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, TABLES, number_budget, prefix_budget};
+use crate::limits::DEVICES;
+use crate::rows::{BudgetRow, DeviceRow, FlowRow, NonceRow, SessionRow};
+
+const ANNA: UserId = UserId::new([1; 16]);
+const BEN: UserId = UserId::new([2; 16]);
+const FLOW: FlowId = [7; 16];
+const NOW: UnixMillis = UnixMillis(1_000);
+
+fn number(n: u64) -> PhoneNumber {
+    PhoneNumber::from_u64(14_155_550_100 + n).expect("a number")
+}
+
+fn open(url: &StoreUrl, chassis: &Chassis) -> Store {
+    Store::new(Db::open(url.clone(), "identity", TABLES, SCHEMA, chassis).expect("opens"))
+}
+
+async fn close(store: Store, chassis: Chassis) {
+    drop(store);
+    assert!(chassis.tasks.shutdown(Duration::from_secs(5)).await);
+}
+
+fn device(name: &str) -> DeviceRow {
+    DeviceRow { public_key: vec![3; 32], name: name.into() }
+}
+
+async fn added(store: &Store, id: FlowId, row: FlowRow) -> Seen<FlowRow> {
+    store.add_flow(&id, &row).await.expect("added");
+    store.flow(&id).expect("read").expect("there")
+}
+
+/// Turns a flow into a device of whoever has the number, `fresh` if nobody has.
+async fn enroll(
+    store: &Store,
+    n: u64,
+    fresh: UserId,
+    session: u8,
+    flow: (FlowId, &Seen<FlowRow>),
+) -> Option<Enrolled> {
+    let enrolment = Enrolment {
+        number: number(n),
+        fresh,
+        nickname: "",
+        device: &device("phone"),
+        session: (SessionId::new([session; 16]), SessionRow::default()),
+        flow: (&flow.0, flow.1),
+        now: NOW,
+    };
+    store.enroll(enrolment).await.expect("no error")
+}
+
+async fn a_flow_is_changed_by_one_of_two(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    assert!(store.flow(&FLOW).expect("read").is_none());
+    let mut one = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
+    let mut other = one.clone();
+    one.row.tries_left = 4;
+    (other.row.tries_left, other.row.mo_token) = (3, "ABC".into());
+    assert!(store.swap_flow(&FLOW, &one).await.expect("no error"));
+    assert!(!store.swap_flow(&FLOW, &other).await.expect("no error"), "it saw an older row");
+    assert!(!store.add_mo(&FLOW, &other).await.expect("no error"));
+    assert_eq!(store.flow_of_mo("ABC").expect("read"), None);
+    close(store, chassis).await;
+    let store = open(url, &Chassis::for_tests(1));
+    assert_eq!(store.flow(&FLOW).expect("read").expect("there").row, one.row);
+}
+
+async fn a_text_leads_to_its_flow(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let mut flow = added(&store, FLOW, FlowRow::begin(false, None, NOW)).await;
+    flow.row.mo_token = "ABC".into();
+    assert!(store.add_mo(&FLOW, &flow).await.expect("no error"));
+    assert_eq!(store.flow_of_mo("ABC").expect("read"), Some(FLOW));
+    assert_eq!(store.flow_of_mo("ABCD").expect("read"), None);
+    assert_eq!(store.flow(&FLOW).expect("read").expect("there").row.mo_token, "ABC");
+}
+
+async fn a_proven_number_becomes_a_user_and_then_its_devices(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
+    let first = enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await;
+    assert_eq!(first, Some(Enrolled { user: ANNA, device: DeviceId(1) }));
+    assert!(store.flow(&FLOW).expect("read").is_none(), "the flow ends with it");
+    assert_eq!(enroll(&store, 1, ANNA, 2, (FLOW, &flow)).await, None, "and is good once");
+    let flow = added(&store, FLOW, FlowRow::begin(true, Some(number(1)), NOW)).await;
+    let second = enroll(&store, 1, BEN, 2, (FLOW, &flow)).await;
+    assert_eq!(second, Some(Enrolled { user: ANNA, device: DeviceId(2) }), "the number has a user");
+    close(store, chassis).await;
+    let store = open(url, &Chassis::for_tests(1));
+    assert_eq!(store.owner(number(1)).expect("read"), Some((ANNA, 1)));
+    assert_eq!(store.owner(number(2)).expect("read"), None);
+    let user = store.user(ANNA).expect("read").expect("there");
+    assert_eq!((user.primary(), user.registered_ms, user.last_device), (Some(number(1)), NOW.0, 2));
+    assert!(store.user(BEN).expect("read").is_none());
+    assert_eq!(store.device(ANNA, DeviceId(2)).expect("read"), Some(device("phone")));
+    assert_eq!(store.device(ANNA, DeviceId(3)).expect("read"), None);
+    let sessions = store.sessions(ANNA, 9).expect("read");
+    let devices: Vec<_> = sessions.iter().map(|(id, row)| (id.as_bytes()[0], row.device)).collect();
+    assert_eq!(devices, [(1, 1), (2, 2)]);
+}
+
+async fn of_two_with_one_number_one_is_quicker(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let (one, other) = ([1; 16], [2; 16]);
+    let first = added(&store, one, FlowRow::begin(false, Some(number(1)), NOW)).await;
+    let second = added(&store, other, FlowRow::begin(false, Some(number(1)), NOW)).await;
+    let race = futures::future::join(
+        enroll(&store, 1, ANNA, 1, (one, &first)),
+        enroll(&store, 1, BEN, 2, (other, &second)),
+    );
+    let (a, b) = race.await;
+    let users: Vec<_> = [a, b].into_iter().flatten().map(|enrolled| enrolled.user).collect();
+    let (owner, _) = store.owner(number(1)).expect("read").expect("there");
+    assert!(!users.is_empty() && users.iter().all(|user| *user == owner), "never two users");
+    assert_eq!(store.facts().expect("read").len(), 1);
+}
+
+async fn a_user_has_so_many_devices(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    for n in 1..=DEVICES {
+        let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
+        let enrolled = enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await;
+        assert_eq!(enrolled.map(|enrolled| enrolled.device), Some(DeviceId(n)));
+    }
+    let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
+    assert_eq!(enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await, None);
+}
+
+async fn sessions_and_names_are_changed_by_one_of_two(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let (id, row) = (SessionId::new([5; 16]), SessionRow { user: ANNA.to_vec(), ..Default::default() });
+    assert!(store.session(id).expect("read").is_none());
+    store.add_session(ANNA, id, &row).await.expect("added");
+    let mut one = store.session(id).expect("read").expect("there");
+    let other = one.clone();
+    one.row.revoked = true;
+    assert!(store.swap_session(id, &one).await.expect("no error"));
+    assert!(!store.swap_session(id, &other).await.expect("no error"));
+    assert!(store.session(id).expect("read").expect("there").row.revoked);
+    assert_eq!(store.sessions(ANNA, 9).expect("read").len(), 1);
+    assert!(store.sessions(BEN, 9).expect("read").is_empty());
+    assert!(store.set_nickname(ANNA, "Anna").await.expect("no error"));
+    assert_eq!(store.user(ANNA).expect("read").expect("there").nickname, "Anna");
+}
+
+async fn budgets_are_kept_apart_and_survive(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let key = number_budget(NumberHash::new([9; 16]));
+    let mut seen = store.budget(&key).expect("read");
+    assert_eq!(seen.row, BudgetRow::default());
+    let late = seen.clone();
+    seen.row.count = 3;
+    assert!(store.swap_budget(key.clone(), &seen).await.expect("no error"));
+    assert!(!store.swap_budget(key.clone(), &late).await.expect("no error"));
+    assert_eq!(store.budget(&prefix_budget(number(1))).expect("read").row, BudgetRow::default());
+    assert_eq!(prefix_budget(number(1)), prefix_budget(number(99)));
+    close(store, chassis).await;
+    let store = open(url, &Chassis::for_tests(1));
+    assert_eq!(store.budget(&key).expect("read").row.count, 3);
+}
+
+async fn a_nonce_is_taken_once(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let row = NonceRow { number: 5, device: 1, expires_ms: 9_000 };
+    store.add_nonce(&[4; 32], &row).await.expect("added");
+    assert_eq!(store.take_nonce(&[5; 32]).await.expect("no error"), None);
+    assert_eq!(store.take_nonce(&[4; 31]).await.expect("no error"), None);
+    let both = futures::future::join(store.take_nonce(&[4; 32]), store.take_nonce(&[4; 32])).await;
+    let taken: Vec<_> =
+        [both.0, both.1].into_iter().filter_map(|outcome| outcome.expect("no error")).collect();
+    assert_eq!(taken, [row]);
+    assert_eq!(store.take_nonce(&[4; 32]).await.expect("no error"), None);
+}
+
+async fn a_fact_stays_until_that_one_is_dropped(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
+    enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await.expect("enrolled");
+    close(store, chassis).await;
+    let store = open(url, &Chassis::for_tests(1));
+    let facts = store.facts().expect("read");
+    let (key, fact) = &facts[0];
+    assert_eq!((facts.len(), &fact.user, fact.epoch), (1, &ANNA.to_vec(), 1));
+    let mut older = fact.clone();
+    older.epoch = 0;
+    store.drop_fact(key, &older).await.expect("no error");
+    assert_eq!(store.facts().expect("read"), facts, "another fact than the one that was taken");
+    store.drop_fact(key, fact).await.expect("dropped");
+    assert!(store.facts().expect("read").is_empty());
+}
+
+async fn the_sweep_takes_what_is_over_and_nothing_else(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let (old, new) = ([1; 16], [2; 16]);
+    for (id, token, began) in [(old, "OLD", NOW), (new, "NEW", NOW.plus(Duration::from_secs(60)))] {
+        let mut flow = added(&store, id, FlowRow::begin(false, None, began)).await;
+        flow.row.mo_token = token.into();
+        assert!(store.add_mo(&id, &flow).await.expect("no error"));
+        let nonce = NonceRow { expires_ms: flow.row.expires_ms, ..Default::default() };
+        store.add_nonce(&[id[0]; 32], &nonce).await.expect("added");
+    }
+    let end = UnixMillis(store.flow(&old).expect("read").expect("there").row.expires_ms);
+    assert_eq!(store.sweep(UnixMillis(end.0 - 1)).await.expect("swept"), 0);
+    assert_eq!(store.sweep(end).await.expect("swept"), 2);
+    assert!(store.flow(&old).expect("read").is_none());
+    assert_eq!(store.flow_of_mo("OLD").expect("read"), None);
+    assert!(store.flow(&new).expect("read").is_some());
+    assert_eq!(store.flow_of_mo("NEW").expect("read"), Some(new));
+    assert_eq!(store.take_nonce(&[1; 32]).await.expect("no error"), None);
+    assert!(store.take_nonce(&[2; 32]).await.expect("no error").is_some());
+}
+
+macro_rules! suite {
+    ($($case:ident)*) => {
+        mod over_memory {
+            use super::*;
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(&StoreUrl::memory(&MemoryDisk::new())).await;
+            })*
+        }
+        mod over_a_folder {
+            use super::*;
+            $(#[tokio::test]
+            async fn $case() {
+                let folder = tempfile::TempDir::new().expect("a folder for the test");
+                super::$case(&StoreUrl::Folder(folder.path().join("store"))).await;
+            })*
+        }
+    };
+}
+
+suite! {
+    a_flow_is_changed_by_one_of_two
+    a_text_leads_to_its_flow
+    a_proven_number_becomes_a_user_and_then_its_devices
+    of_two_with_one_number_one_is_quicker
+    a_user_has_so_many_devices
+    sessions_and_names_are_changed_by_one_of_two
+    budgets_are_kept_apart_and_survive
+    a_nonce_is_taken_once
+    a_fact_stays_until_that_one_is_dropped
+    the_sweep_takes_what_is_over_and_nothing_else
+}

@@ -1,0 +1,8 @@
+//! Identity with both doors: over a local bus, a store of memory and an SMS service made up here.
+
+mod directory;
+mod login;
+mod registration;
+mod sms;
+mod tokens;
+mod world;

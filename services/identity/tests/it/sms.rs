@@ -1,0 +1,119 @@
+//! SMS with codes: their budgets, and how they are handed over.
+
+use std::time::Duration;
+
+use dialtone_bus::subjects;
+use dialtone_chassis::Chassis;
+use dialtone_identity::Config;
+use dialtone_identity::limits::{SMS_PAUSES, SMS_PER_DAY};
+use dialtone_proto::bus::v1::SmsTaken;
+use dialtone_proto::identity::v1 as proto;
+use dialtone_proto::identity::v1::registration_client::RegistrationClient;
+use dialtone_store::{MemoryDisk, StoreUrl};
+use dialtone_vocab::Reason;
+
+use crate::world::*;
+
+const MOMENT: Duration = Duration::from_millis(500);
+
+#[tokio::test(start_paused = true)]
+async fn pauses_between_sms_grow_and_a_day_has_its_limit() {
+    let mut world = world().await;
+    for sent in 1..=SMS_PER_DAY as usize {
+        // A flow lives 15 minutes: it is the number that is counted, not the flow.
+        let flow = world.create(ANNA).await.flow_id;
+        let state = world.send_code(&flow).await.expect("sent");
+        world.sms().await;
+        let (reason, told) = wait(world.send_code(&flow).await);
+        assert_eq!(reason, Reason::SmsBudget);
+        if sent == SMS_PER_DAY as usize {
+            let day = Duration::from_secs(86_400);
+            assert!(told > Duration::from_secs(3_600) && told < day, "the day is used up: {told:?}");
+            world.pass(told - MOMENT).await;
+            let flow = world.create(ANNA).await.flow_id;
+            assert_eq!(wait(world.send_code(&flow).await).0, Reason::SmsBudget);
+            world.pass(MOMENT).await;
+            world.send_code(&flow).await.expect("a new day");
+            return;
+        }
+        let pause = SMS_PAUSES[(sent - 1).min(SMS_PAUSES.len() - 1)];
+        assert!(told <= pause && told > pause - MOMENT, "after {sent}: {told:?}");
+        assert_eq!(u64::from(state.next_sms_seconds), pause.as_secs());
+        world.pass(told - MOMENT).await;
+        let flow = world.create(ANNA).await.flow_id;
+        assert_eq!(wait(world.send_code(&flow).await).0, Reason::SmsBudget, "too early");
+        world.pass(MOMENT).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_numbers_budget_is_one_for_all_its_ways_and_survives_a_restart() {
+    let mut world = world().await;
+    world.register(ANNA, 1, "").await;
+    assert_eq!(wait(world.request_code(ANNA).await).0, Reason::SmsBudget, "one-time passwords");
+    let flow = world.create("").await.flow_id;
+    let text = world.start_mo(&flow).await.expect("told").text;
+    assert!(world.text(ANNA, &text).await);
+    world.no_sms().await;
+    let mut world = world.restart().await;
+    assert_eq!(wait(world.request_code(ANNA).await).0, Reason::SmsBudget);
+    let other = world.create(BEN).await.flow_id;
+    world.send_code(&other).await.expect("another number has its own");
+    assert_eq!(world.sms().await.to, BEN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prefix_has_a_budget_for_an_hour() {
+    let mut world = start(2).await;
+    for number in [ANNA, BEN] {
+        let flow = world.create(number).await.flow_id;
+        world.send_code(&flow).await.expect("sent");
+        world.sms().await;
+    }
+    let third = world.create("+14155550103").await.flow_id;
+    let (reason, told) = wait(world.send_code(&third).await);
+    assert_eq!(reason, Reason::SmsBudget);
+    assert!(told <= Duration::from_secs(3_600) && told > Duration::from_secs(3_590), "{told:?}");
+    world.no_sms().await;
+    let abroad = world.create("+4915112345678").await.flow_id;
+    world.send_code(&abroad).await.expect("another prefix");
+    world.sms().await;
+    world.pass(told).await;
+    let third = world.create("+14155550103").await.flow_id;
+    world.send_code(&third).await.expect("the next hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_store_nothing_is_sent() {
+    let mut world = world().await;
+    let flow = world.create(ANNA).await.flow_id;
+    world.disk.fail_next(1);
+    assert_eq!(reason(world.send_code(&flow).await), Reason::StoreUnavailable);
+    world.no_sms().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_is_handed_over_again_until_it_is_taken() {
+    let (chassis, config) =
+        (Chassis::for_tests(7), Config { service_number: SERVICE.into(), prefix_sms_per_hour: 9 });
+    let bus = dialtone_bus::Bus::local(&chassis);
+    let (url, secrets) = (StoreUrl::memory(&MemoryDisk::new()), dialtone_chassis::Secrets::for_tests());
+    let identity =
+        dialtone_identity::start(&chassis, &bus, &secrets, url, &config).await.expect("starts alone");
+    let mut client = RegistrationClient::new(dialtone_chassis::Channel::Local(identity.routes));
+    let ask = proto::CreateSessionRequest { number: typed(ANNA) };
+    let flow = client.create_session(ask).await.expect("opened").into_inner().state.expect("a state").flow_id;
+    let began = chassis.clock.instant();
+    client
+        .send_code(proto::SendCodeRequest { flow_id: flow })
+        .await
+        .expect("the caller does not wait for it");
+    assert!(chassis.clock.instant() - began < MOMENT);
+    let mut sms = bus.subscribe_group(&subjects::sms_send(), "sms").await.expect("subscribed");
+    let first = sms.next().await.expect("handed over").message;
+    let second = sms.next().await.expect("handed over again");
+    assert_eq!(second.message, first, "under the same id, so that it is taken once");
+    second.reply(SmsTaken::default()).await;
+    let third = chassis.clock.timeout(Duration::from_secs(60), sms.next()).await;
+    assert!(third.is_err(), "what is taken is not handed over again");
+}
