@@ -6,9 +6,11 @@
 //! ```
 //!
 //! The membership only proposes: where something is written, the store's lease decides (with the embedded store, its
-//! file lock). For presence ownership is a hint for a cache.
+//! file lock). For presence ownership is a hint for a cache. [`lease`] is how processes that share a store will agree
+//! on owners: its state machines are here and tested, and no process uses them yet.
 
 mod hive;
+pub mod lease;
 mod map;
 mod membership;
 

@@ -1,0 +1,29 @@
+//! The times of the lease, and what they assume about clocks.
+
+use std::time::Duration;
+
+/// How long a lease lasts on its owner's clock, from the sending of the renewal.
+pub const LEASE: Duration = Duration::from_secs(2);
+/// How often it is renewed: three renewals in a row may fail.
+pub const RENEW_EVERY: Duration = Duration::from_millis(500);
+/// How long another's counter must have been unchanged on the listener's clock before its row may be closed.
+pub const WAIT: Duration = Duration::from_secs(4);
+/// How far a clock's rate may be from the true one, in percent.
+pub const CLOCK_RATE_PERCENT: u32 = 10;
+/// How long an owner's clock may stand still unseen within one lease, when checks go by the clock.
+pub const HIDDEN_PAUSE: Duration = Duration::from_millis(1_400);
+/// How long after an unknown outcome or a failed read the next request about the same row goes out.
+pub const RETRY: Duration = Duration::from_millis(250);
+/// How often the row of a shard is read again that somebody alive holds: hearing that it was given back is faster.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often [`super::Event::Tick`] is wanted.
+pub const TICK_EVERY: Duration = Duration::from_millis(100);
+/// An incarnation not heard of for this long, and not waited for, is forgotten.
+pub const FORGET: Duration = Duration::from_secs(60);
+
+/// The longest lease by the slowest clock that also stood still ends before the shortest wait by the fastest one.
+const _: () = {
+    let lease = LEASE.as_micros() * 100 / (100 - CLOCK_RATE_PERCENT as u128);
+    let wait = WAIT.as_micros() * 100 / (100 + CLOCK_RATE_PERCENT as u128);
+    assert!(lease + HIDDEN_PAUSE.as_micros() <= wait);
+};
