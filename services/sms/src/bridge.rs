@@ -1,6 +1,7 @@
 //! The bridge: takes SMS once, hands them to the operator, tells what became of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dialtone_bus::Fan;
 use dialtone_chassis::{Chassis, Error, NumberKey};
@@ -12,11 +13,14 @@ use dialtone_proto::types::v1::FateKind;
 use dialtone_shards::Shards;
 use dialtone_store::StoreError;
 use dialtone_vocab::{PhoneNumber, Reason, UserId};
+use rusmpp::CommandStatus;
+use rusmpp::pdus::SubmitSm;
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::esme::{Esme, SubmitError};
-use crate::limits::{REPEAT_EVERY, SUBMIT_QUEUE, WINDOW};
+use crate::limits::{REPEAT_EVERY, SUBMIT_QUEUE, THROTTLED_FIRST, THROTTLED_MAX, THROTTLED_WITHIN, WINDOW};
 use crate::pdu::Receipt;
 use crate::segment::{self, Segments};
 use crate::store::{Progress, SmsRow, Store};
@@ -84,15 +88,16 @@ impl Bridge {
         let Ok(to) = PhoneNumber::parse_e164(&submit.to) else {
             return Ok(refused(Reason::NumberMalformed.as_str()));
         };
+        // Before anything that may have changed since: what was taken stays taken.
+        if self.store.row(&submit.message_id).map_err(|error| failed(&error))?.is_some() {
+            return Ok(SmsTaken::default());
+        }
         if segment::segment(&self.text(&submit)).is_none() {
             return Ok(refused("SMS_TOO_LONG"));
         }
         let is_message = submit.kind() == sms_submit::Kind::Message;
         if is_message && self.store.is_opted_out(self.key.hash(to)).map_err(|error| failed(&error))? {
             return Ok(refused("OPTED_OUT"));
-        }
-        if self.store.row(&submit.message_id).map_err(|error| failed(&error))?.is_some() {
-            return Ok(SmsTaken::default());
         }
         if let Some(wait) = self
             .store
@@ -152,6 +157,7 @@ impl Bridge {
     async fn submit_all(self, esme: Esme, mut ids: mpsc::Receiver<Vec<u8>>, before: Vec<Vec<u8>>) {
         let stop = self.chassis.tasks.stop_token();
         let mut before = before.into_iter();
+        let slot = async || self.window.clone().acquire_owned().await;
         loop {
             let id = match before.next() {
                 Some(id) => id,
@@ -164,7 +170,12 @@ impl Bridge {
                     },
                 },
             };
-            let Ok(slot) = self.window.clone().acquire_owned().await else { return };
+            let slot = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                slot = slot() => slot,
+            };
+            let Ok(slot) = slot else { return };
             let (bridge, esme) = (self.clone(), esme.clone());
             self.chassis.tasks.spawn("sms submit one", async move {
                 if let Err(error) = bridge.submit(&esme, &id).await {
@@ -176,6 +187,7 @@ impl Bridge {
     }
 
     async fn submit(&self, esme: &Esme, id: &[u8]) -> Result<(), StoreError> {
+        let mut patience = Patience::new(&self.chassis);
         loop {
             let Some(row) = self.store.row(id)? else { return Ok(()) };
             let Some(submit) = row.submit.clone() else { return Ok(()) };
@@ -190,16 +202,36 @@ impl Bridge {
                 return self.ended(id, &row, FateKind::SmsFailed, "SMS_TOO_LONG").await;
             };
             let from = self.sender(&submit).await?;
-            esme.bound().await;
+            if self.or_stop(esme.bound()).await.is_none() {
+                return Ok(());
+            }
             self.store.submitting(id, &row).await?;
             match self.parts(esme, &from, &submit, &segments).await {
                 Ok(ids) => return self.submitted(id, &row, &segments, &ids).await,
-                Err(SubmitError::NotSent) => self.store.requeue(id, &row).await?,
-                Err(SubmitError::Unknown) => return self.ended(id, &row, FateKind::SmsUnknown, "").await,
-                Err(SubmitError::Refused(status)) => {
-                    return self.ended(id, &row, FateKind::SmsFailed, &format!("{status:?}")).await;
+                Err(Unsent { left: 0, why: SubmitError::NotSent }) => self.store.requeue(id, &row).await?,
+                // Nothing of it is out: until the operator takes it, it waits like one that was never tried.
+                Err(Unsent { left: 0, why: SubmitError::Refused(status) }) if patience.covers(status) => {
+                    self.store.requeue(id, &row).await?;
+                    if self.or_stop(patience.pause()).await.is_none() {
+                        return Ok(());
+                    }
                 }
+                Err(Unsent { why: SubmitError::Refused(status), .. }) => {
+                    let reason = pdu::status_name(status);
+                    return self.ended(id, &row, FateKind::SmsFailed, &reason).await;
+                }
+                Err(Unsent { .. }) => return self.ended(id, &row, FateKind::SmsUnknown, "").await,
             }
+        }
+    }
+
+    /// What comes of a future, unless the process stops first.
+    async fn or_stop<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let stop = self.chassis.tasks.stop_token();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            outcome = future => Some(outcome),
         }
     }
 
@@ -219,21 +251,36 @@ impl Bridge {
         from: &str,
         submit: &SmsSubmit,
         segments: &Segments,
-    ) -> Result<Vec<String>, SubmitError> {
+    ) -> Result<Vec<String>, Unsent> {
         let reference = submit.message_id.first().copied().unwrap_or(0);
         let total = u8::try_from(segments.parts.len()).unwrap_or(u8::MAX);
         let mut ids = Vec::new();
         for (place, octets) in (1..=total).zip(&segments.parts) {
-            let part = (total > 1).then_some((reference, total, place));
-            let outcome = esme.submit(pdu::submit(from, &submit.to, segments.encoding, part, octets)).await;
-            ids.push(match outcome {
-                // A first part has left: the rest can't be begun again.
-                Err(SubmitError::NotSent) if place > 1 => return Err(SubmitError::Unknown),
-                other => other?,
-            });
+            let part = (total > 1).then_some((u16::from(reference), total, place));
+            let part = pdu::submit(from, &submit.to, segments.encoding, part, octets);
+            match self.part(esme, part, place > 1).await {
+                Ok(id) => ids.push(id),
+                Err(why) => return Err(Unsent { left: ids.len(), why }),
+            }
             metrics::segments(1);
         }
         Ok(ids)
+    }
+
+    /// One part. When others of its text have left the rest can't be begun again: it alone is repeated while the
+    /// operator refuses it for now.
+    async fn part(&self, esme: &Esme, part: SubmitSm, insist: bool) -> Result<String, SubmitError> {
+        let mut patience = Patience::new(&self.chassis);
+        loop {
+            match esme.submit(part.clone()).await {
+                Err(SubmitError::Refused(status)) if insist && patience.covers(status) => {
+                    if self.or_stop(patience.pause()).await.is_none() {
+                        return Err(SubmitError::NotSent);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn submitted(
@@ -318,6 +365,39 @@ impl Bridge {
                 () = self.chassis.clock.sleep(REPEAT_EVERY) => {}
             }
         }
+    }
+}
+
+/// How a text in parts did not leave.
+struct Unsent {
+    /// Parts that did.
+    left: usize,
+    why: SubmitError,
+}
+
+/// How long an operator that refuses for now is asked again.
+struct Patience {
+    chassis: Chassis,
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(chassis: &Chassis) -> Self {
+        let until = chassis.clock.instant() + THROTTLED_WITHIN;
+        Self { chassis: chassis.clone(), until, pause: THROTTLED_FIRST }
+    }
+
+    /// Whether a refusal is for now only, and it is not yet time to give up.
+    fn covers(&self, status: CommandStatus) -> bool {
+        matches!(status, CommandStatus::EsmeRthrottled | CommandStatus::EsmeRmsgqful)
+            && self.chassis.clock.instant() < self.until
+    }
+
+    async fn pause(&mut self) {
+        metrics::mt("throttled");
+        self.chassis.clock.sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(THROTTLED_MAX);
     }
 }
 

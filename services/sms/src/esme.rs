@@ -2,22 +2,23 @@
 //! their content is durable.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use dialtone_chassis::{Chassis, ReadyHandle};
+use dialtone_chassis::{Chassis, Clock, ReadyHandle};
+use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::{SinkExt, StreamExt};
 use rusmpp::pdus::{DeliverSm, DeliverSmResp, SubmitSm};
-use rusmpp::tokio_codec::CommandCodec;
-use rusmpp::{Command, CommandStatus, Pdu};
+use rusmpp::{Command, CommandId, CommandStatus, Pdu};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::codec::Framed;
 
+use crate::codec::{Codec, Frame, say};
 use crate::limits::{
-    BIND_WITHIN, ENQUIRE_EVERY, REBIND_FIRST, REBIND_MAX, SILENT_MOST, SUBMIT_QUEUE, SUBMIT_WITHIN, WINDOW,
+    BIND_WITHIN, DRAIN_WITHIN, ENQUIRE_EVERY, LOOK_EVERY, REBIND_FIRST, REBIND_MAX, SILENT_MOST,
+    SUBMIT_QUEUE, SUBMIT_WITHIN, WINDOW,
 };
 use crate::{metrics, pdu};
 
@@ -108,10 +109,11 @@ struct Driver {
     delivered: mpsc::Sender<Delivered>,
 }
 
-type Frames = Framed<Box<dyn Wire>, CommandCodec>;
+type Frames = Framed<Box<dyn Wire>, Codec>;
 
 /// One bind.
 struct Session {
+    clock: Clock,
     frames: Frames,
     sequence: u32,
     window: BTreeMap<u32, (Answer, Instant)>,
@@ -124,49 +126,76 @@ struct Session {
 impl Driver {
     async fn run(mut self) {
         let stop = self.chassis.tasks.stop_token();
-        let mut pause = REBIND_FIRST;
+        let (mut pause, mut said) = (REBIND_FIRST, String::new());
         loop {
-            let outcome = tokio::select! {
+            let bound = tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
-                outcome = self.once() => outcome,
+                () = stop.cancelled() => break,
+                bound = self.bind() => bound,
             };
-            self.bound.send_replace(false);
-            match outcome {
-                Ok(()) => pause = REBIND_FIRST,
-                Err(why) => tracing::debug!(why, "the bind could not be made"),
+            match bound {
+                Ok(frames) => {
+                    said.clear();
+                    let began = self.chassis.clock.instant();
+                    self.serve(frames).await;
+                    if self.chassis.clock.instant() - began >= REBIND_MAX {
+                        pause = REBIND_FIRST;
+                    }
+                    self.ready.set_missing("not bound to the operator");
+                }
+                Err(why) => {
+                    self.ready.set_missing(format!("not bound to the operator: {why}"));
+                    // Once, not at every try.
+                    if why != said {
+                        tracing::warn!(why, "not bound to the operator");
+                        said = why;
+                    }
+                }
             }
-            self.ready.set_missing("not bound to the operator");
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = self.chassis.clock.sleep(self.chassis.rng.jitter(pause)) => {}
             }
             pause = (pause * 2).min(REBIND_MAX);
         }
+        // What waits here has not left, and says so.
+        self.queue.close();
+        while let Some(job) = self.queue.recv().await {
+            let _no_longer_waiting = job.answer.send(Err(SubmitError::NotSent));
+        }
     }
 
-    /// Binds and serves until the bind is lost; an error if it was never made.
-    async fn once(&mut self) -> Result<(), &'static str> {
+    /// A bind; or why there is none.
+    async fn bind(&mut self) -> Result<Frames, String> {
         let clock = self.chassis.clock.clone();
         let wire = clock.timeout(BIND_WITHIN, (self.dial)()).await.map_err(|_| "no connection in time")?;
-        let wire = wire.map_err(|_| "no connection")?;
-        let mut frames = Framed::new(wire, CommandCodec::new());
+        let wire = wire.map_err(|error| format!("no connection ({})", error.kind()))?;
+        let mut frames = Framed::new(wire, Codec::default());
         let request = Command::new(CommandStatus::EsmeRok, 1, pdu::bind(&self.bind.0, &self.bind.1));
-        frames.send(request).await.map_err(|_| "connection lost")?;
+        say(&clock, &mut frames, request).await?;
         let answer = clock.timeout(BIND_WITHIN, frames.next()).await.map_err(|_| "no answer to the bind")?;
         match answer {
-            Some(Ok(answer))
-                if answer.status() == CommandStatus::EsmeRok
-                    && matches!(answer.pdu(), Some(Pdu::BindTransceiverResp(_))) => {}
-            _ => return Err("the bind was refused"),
+            Some(Ok(Frame::Command(answer))) => match (answer.id(), answer.status()) {
+                (CommandId::BindTransceiverResp, CommandStatus::EsmeRok) => Ok(frames),
+                (_, CommandStatus::EsmeRok) => Err("something else than an answer to the bind".to_owned()),
+                (_, status) => Err(refusal(status)),
+            },
+            Some(_) => Err("garbage instead of an answer to the bind".to_owned()),
+            None => Err("closed without an answer to the bind".to_owned()),
         }
+    }
+
+    /// Serves a bind until it is lost.
+    async fn serve(&mut self, frames: Frames) {
         metrics::bind("bound");
         self.bound.send_replace(true);
         self.ready.set_ready();
         let (answered, answers) = mpsc::channel(WINDOW * 4);
+        let clock = self.chassis.clock.clone();
         let now = clock.instant();
         let mut session = Session {
+            clock,
             frames,
             sequence: 1,
             window: BTreeMap::new(),
@@ -175,79 +204,79 @@ impl Driver {
             heard: now,
             enquired: now,
         };
-        let why = self.serve(&mut session).await;
+        let Err(why) = self.take_turns(&mut session).await;
+        self.bound.send_replace(false);
         tracing::info!(why, "the bind is lost");
         metrics::bind("lost");
         for (_, (answer, _)) in session.window {
             let _no_longer_waiting = answer.send(Err(SubmitError::Unknown));
         }
-        Ok(())
     }
 
-    async fn serve(&mut self, session: &mut Session) -> &'static str {
-        let clock = self.chassis.clock.clone();
+    /// Until something ends it. A stop takes no more submits, and waits a little for the answers under way.
+    async fn take_turns(&mut self, session: &mut Session) -> Result<Infallible, &'static str> {
+        let (clock, stop) = (session.clock.clone(), self.chassis.tasks.stop_token());
+        let (mut look_at, mut leave_at) = (clock.instant() + LOOK_EVERY, None);
         loop {
-            let room = session.window.len() < WINDOW;
+            if leave_at.is_some_and(|at| session.window.is_empty() || clock.instant() >= at) {
+                session.say(CommandStatus::EsmeRok, Pdu::Unbind).await?;
+                return Err("stopping");
+            }
+            let room = session.window.len() < WINDOW && leave_at.is_none();
             tokio::select! {
                 biased;
+                () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(clock.instant() + DRAIN_WITHIN),
+                () = clock.sleep_until(look_at) => {
+                    look_at = clock.instant() + LOOK_EVERY;
+                    session.look_after().await?;
+                }
                 frame = session.frames.next() => match frame {
-                    Some(Ok(command)) => {
+                    Some(Ok(frame)) => {
                         session.heard = clock.instant();
-                        if let Some(why) = self.frame(session, command).await {
-                            return why;
-                        }
+                        self.frame(session, frame).await?;
                     }
-                    Some(Err(_)) => return "garbage",
-                    None => return "closed",
+                    Some(Err(_)) => return Err("garbage"),
+                    None => return Err("closed"),
                 },
                 answer = session.answers.recv() => if let Some((sequence, status)) = answer {
-                    let response = Command::new(status, sequence, DeliverSmResp::default());
-                    if session.frames.send(response).await.is_err() {
-                        return "connection lost";
-                    }
+                    session.answer(status, sequence, DeliverSmResp::default()).await?;
                 },
-                job = self.queue.recv(), if room => {
-                    let Some(job) = job else { return "stopped" };
-                    if let Some(why) = session.submit(job, clock.instant()).await {
-                        return why;
-                    }
-                }
-                () = clock.sleep(Duration::from_secs(1)) => if let Some(why) = session.look_after(clock.instant()).await {
-                    return why;
+                job = self.queue.recv(), if room => match job {
+                    Some(job) => session.submit(job).await?,
+                    None => return Err("stopping"),
                 },
             }
         }
     }
 
-    async fn frame(&mut self, session: &mut Session, command: Command) -> Option<&'static str> {
-        let (sequence, status) = (command.sequence_number(), command.status());
-        let answer = match command.pdu() {
-            Some(Pdu::SubmitSmResp(response)) => {
-                let outcome = match status {
-                    CommandStatus::EsmeRok => Ok(response.message_id().as_str().to_owned()),
-                    refused => Err(SubmitError::Refused(refused)),
-                };
-                session.answered_submit(sequence, outcome);
-                return None;
-            }
-            Some(Pdu::GenericNack) => {
-                session.answered_submit(sequence, Err(SubmitError::Refused(status)));
-                return None;
-            }
-            Some(Pdu::DeliverSm(deliver)) => {
-                self.take(session, sequence, deliver.clone());
-                return None;
-            }
-            Some(Pdu::EnquireLink) => Command::new(CommandStatus::EsmeRok, sequence, Pdu::EnquireLinkResp),
-            Some(Pdu::EnquireLinkResp) => return None,
-            Some(Pdu::Unbind) => return Some("unbound by the operator"),
-            Some(_) | None if status != CommandStatus::EsmeRok => {
-                session.answered_submit(sequence, Err(SubmitError::Refused(status)));
-                return None;
-            }
-            Some(_) | None => Command::new(CommandStatus::EsmeRinvcmdid, sequence, Pdu::GenericNack),
+    async fn frame(&mut self, session: &mut Session, frame: Frame) -> Result<(), &'static str> {
+        let command = match frame {
+            Frame::Command(command) => *command,
+            Frame::Garbled { id, sequence } => return session.garbled(id, sequence).await,
         };
-        session.frames.send(answer).await.is_err().then_some("connection lost")
+        let (sequence, status) = (command.sequence_number(), command.status());
+        match (command.id(), command.pdu()) {
+            // Refusals, and some acceptances, come without a body.
+            (CommandId::SubmitSmResp, body) => {
+                let id = match body {
+                    Some(Pdu::SubmitSmResp(answer)) => answer.message_id().as_str().to_owned(),
+                    _ => String::new(),
+                };
+                session.answered_submit(sequence, status, id);
+            }
+            (CommandId::GenericNack, _) => session.answered_submit(sequence, status, String::new()),
+            (_, Some(Pdu::DeliverSm(deliver))) => self.take(session, sequence, deliver.clone()),
+            (_, Some(Pdu::EnquireLink)) => {
+                session.answer(CommandStatus::EsmeRok, sequence, Pdu::EnquireLinkResp).await?;
+            }
+            (_, Some(Pdu::Unbind)) => {
+                session.answer(CommandStatus::EsmeRok, sequence, Pdu::UnbindResp).await?;
+                return Err("unbound by the operator");
+            }
+            (id, _) if is_answer(id) => {}
+            _ => session.answer(CommandStatus::EsmeRinvcmdid, sequence, Pdu::GenericNack).await?,
+        }
+        Ok(())
     }
 
     /// Hands a deliver on; its answer goes out when whoever takes it says so. Too much at once is refused for now.
@@ -266,6 +295,23 @@ impl Driver {
     }
 }
 
+/// What an operator that refuses a bind says, for those who look at `/readyz`.
+fn refusal(status: CommandStatus) -> String {
+    let hint = match status {
+        CommandStatus::EsmeRinvpaswd | CommandStatus::EsmeRinvsysid | CommandStatus::EsmeRbindfail => {
+            ": sms.system_id or sms.password is wrong"
+        }
+        CommandStatus::EsmeRalybnd => ": another bind has this system_id",
+        _ => "",
+    };
+    format!("the bind was refused with {}{hint}", pdu::status_name(status))
+}
+
+/// Answers are never answered.
+fn is_answer(id: CommandId) -> bool {
+    u32::from(id) & 0x8000_0000 != 0
+}
+
 impl Session {
     fn next_sequence(&mut self) -> u32 {
         // SMPP 3.4: 1 to 0x7fffffff.
@@ -273,39 +319,63 @@ impl Session {
         self.sequence
     }
 
-    async fn submit(&mut self, job: Job, now: Instant) -> Option<&'static str> {
+    async fn say(&mut self, status: CommandStatus, pdu: impl Into<Pdu>) -> Result<(), &'static str> {
         let sequence = self.next_sequence();
-        let command = Command::new(CommandStatus::EsmeRok, sequence, job.submit);
-        self.window.insert(sequence, (job.answer, now));
-        self.frames.send(command).await.is_err().then_some("connection lost")
+        self.answer(status, sequence, pdu).await
     }
 
-    fn answered_submit(&mut self, sequence: u32, outcome: Result<String, SubmitError>) {
+    async fn answer(
+        &mut self,
+        status: CommandStatus,
+        sequence: u32,
+        pdu: impl Into<Pdu>,
+    ) -> Result<(), &'static str> {
+        say(&self.clock, &mut self.frames, Command::new(status, sequence, pdu)).await
+    }
+
+    async fn submit(&mut self, job: Job) -> Result<(), &'static str> {
+        let sequence = self.next_sequence();
+        self.window.insert(sequence, (job.answer, self.clock.instant()));
+        self.answer(CommandStatus::EsmeRok, sequence, job.submit).await
+    }
+
+    fn answered_submit(&mut self, sequence: u32, status: CommandStatus, id: String) {
         if let Some((answer, _)) = self.window.remove(&sequence) {
+            let outcome = match status {
+                CommandStatus::EsmeRok => Ok(id),
+                refused => Err(SubmitError::Refused(refused)),
+            };
             let _no_longer_waiting = answer.send(outcome);
         }
     }
 
-    /// Signs of life, and submits that were never answered.
-    async fn look_after(&mut self, now: Instant) -> Option<&'static str> {
-        if now - self.heard >= SILENT_MOST {
-            return Some("silent");
+    /// What can't be read is not worth trying again: a deliver is refused for good, or it would come for ever. An
+    /// answer that can't be read is none.
+    async fn garbled(&mut self, id: CommandId, sequence: u32) -> Result<(), &'static str> {
+        match id {
+            CommandId::DeliverSm => {
+                metrics::mo("garbled");
+                self.answer(CommandStatus::EsmeRxPAppn, sequence, DeliverSmResp::default()).await
+            }
+            id if is_answer(id) => Ok(()),
+            _ => self.answer(CommandStatus::EsmeRinvcmdlen, sequence, Pdu::GenericNack).await,
         }
-        let late: Vec<u32> = self
-            .window
-            .iter()
-            .filter(|(_, (_, since))| now - *since >= SUBMIT_WITHIN)
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in late {
-            self.answered_submit(sequence, Err(SubmitError::Unknown));
+    }
+
+    /// Signs of life, and submits that were never answered.
+    async fn look_after(&mut self) -> Result<(), &'static str> {
+        let now = self.clock.instant();
+        if now - self.heard >= SILENT_MOST {
+            return Err("silent");
+        }
+        let late = |(_, since): &(Answer, Instant)| now - *since >= SUBMIT_WITHIN;
+        for (_, (answer, _)) in self.window.extract_if(.., |_, waiting| late(waiting)) {
+            let _no_longer_waiting = answer.send(Err(SubmitError::Unknown));
         }
         if now - self.heard.max(self.enquired) >= ENQUIRE_EVERY {
             self.enquired = now;
-            let sequence = self.next_sequence();
-            let enquire = Command::new(CommandStatus::EsmeRok, sequence, Pdu::EnquireLink);
-            return self.frames.send(enquire).await.is_err().then_some("connection lost");
+            self.say(CommandStatus::EsmeRok, Pdu::EnquireLink).await?;
         }
-        None
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@
 mod bridge;
 mod bus;
 pub mod centre;
+mod codec;
 mod config;
 mod esme;
 mod inbound;

@@ -2,12 +2,26 @@
 
 use std::time::Duration;
 
+/// Octets of a PDU; one that says it is longer is garbage.
+pub const PDU_OCTETS: usize = 8_192;
+/// How long the other side may take to read what we say.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// Parts of one SMS.
+pub const SMS_PARTS: usize = 10;
 /// Submits without an answer on a bind.
 pub const WINDOW: usize = 16;
 /// Submits that wait for the window.
 pub const SUBMIT_QUEUE: usize = 4_096;
 /// How long an answer to a submit may take; then what became of it is unknown.
 pub const SUBMIT_WITHIN: Duration = Duration::from_secs(60);
+/// The first pause before what the operator refused for now is submitted again; it doubles to [`THROTTLED_MAX`].
+pub const THROTTLED_FIRST: Duration = Duration::from_secs(1);
+/// The longest one.
+pub const THROTTLED_MAX: Duration = Duration::from_secs(30);
+/// How long the operator may refuse an SMS for now; then it has failed.
+pub const THROTTLED_WITHIN: Duration = Duration::from_secs(3_600);
+/// How long answers under way are waited for when the process stops; the store takes results little longer.
+pub const DRAIN_WITHIN: Duration = Duration::from_millis(150);
 /// How long a bind may take.
 pub const BIND_WITHIN: Duration = Duration::from_secs(5);
 /// A sign of life on an idle bind.
@@ -16,15 +30,19 @@ pub const ENQUIRE_EVERY: Duration = Duration::from_secs(15);
 pub const SILENT_MOST: Duration = Duration::from_secs(45);
 /// The first pause before a rebind; it doubles to [`REBIND_MAX`].
 pub const REBIND_FIRST: Duration = Duration::from_millis(200);
-/// The longest one.
+/// The longest one; a bind that lasted this long begins with the first again.
 pub const REBIND_MAX: Duration = Duration::from_secs(10);
+/// Between two looks at what should have come.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Binds at the embedded centre.
 pub const CENTRE_BINDS: usize = 16;
-/// SMS kept on a simulated handset.
+/// SMS kept on a simulated handset, and as many for it while it is off.
 pub const HANDSET_SMS: usize = 1_000;
 /// Simulated handsets.
 pub const HANDSETS: usize = 100_000;
-/// MO messages that wait at the centre for a bind.
+/// Texts on a simulated handset that wait for their other parts.
+pub const HANDSET_PARTS: usize = 64;
+/// SMS from handsets and receipts that wait at the centre for a bind.
 pub const CENTRE_MO: usize = 10_000;
 /// How long the centre waits for an answer to a deliver before it delivers again.
 pub const DELIVER_WITHIN: Duration = Duration::from_secs(10);
@@ -36,5 +54,7 @@ pub const RESULTS: usize = 256;
 pub const HANDSET_CHARS: usize = 1_000;
 /// How long identity may take to claim an MO.
 pub const CLAIM_WITHIN: Duration = Duration::from_secs(2);
-/// Parts of an MO that wait for the others.
+/// Texts from phones that wait for their other parts.
 pub const MO_PARTS: usize = 1_024;
+/// How long they wait after the last part that came.
+pub const MO_PARTS_WITHIN: Duration = Duration::from_secs(60);

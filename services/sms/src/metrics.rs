@@ -27,12 +27,13 @@ pub(crate) fn bind(event: &'static str) {
     BINDS.add(1, &[KeyValue::new("event", event)]);
 }
 
-/// `event`: `taken`, `submitted`, `delivered`, `failed`, `unknown`, `capped`.
+/// `event`: `taken`, `throttled`, `submitted`, `delivered`, `failed`, `unknown`, `capped`.
 pub(crate) fn mt(event: &'static str) {
     MT.add(1, &[KeyValue::new("event", event)]);
 }
 
-/// `event`: `claimed`, `keyword`, `routed`, `refused`, `busy`, `garbled`.
+/// `event`: `claimed`, `keyword`, `routed`, `refused`, `busy`, `garbled`,
+/// `incomplete`.
 pub(crate) fn mo(event: &'static str) {
     MO.add(1, &[KeyValue::new("event", event)]);
 }

@@ -4,6 +4,8 @@
 //! (3GPP TS 23.040, 8-bit reference): 153 septets or 67 units. A character of the extension table takes two septets
 //! and is never split over parts; nor is a surrogate pair.
 
+use crate::limits::SMS_PARTS;
+
 /// Septets of a single part.
 const GSM_ONE: usize = 160;
 /// Septets of one part of several.
@@ -12,10 +14,11 @@ const GSM_PART: usize = 153;
 const UCS2_ONE: usize = 70;
 /// UTF-16 units of one part of several.
 const UCS2_PART: usize = 67;
-/// Parts of one text, by the header's 8-bit count.
-pub const MAX_PARTS: usize = 255;
 /// Escapes to the extension table.
 const ESCAPE: u8 = 0x1b;
+/// Information elements (3GPP TS 23.040, 9.2.3.24) that say a part's place, with an 8-bit and a 16-bit reference.
+const PLACE_8: u8 = 0;
+const PLACE_16: u8 = 8;
 
 /// The default alphabet, by code (3GPP TS 23.038, 6.2.1).
 const DEFAULT: [char; 128] = [
@@ -61,7 +64,7 @@ impl Encoding {
 }
 
 /// A part among several: reference, total, place.
-pub type Place = (u8, u8, u8);
+pub type Place = (u16, u8, u8);
 
 /// A text in parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +101,7 @@ fn pack<T: Copy>(units: &[Vec<T>], one: usize, most: usize) -> Vec<Vec<T>> {
     parts
 }
 
-/// Cuts a text into parts; `None` if it needs more than [`MAX_PARTS`].
+/// Cuts a text into parts; `None` if it needs more than [`SMS_PARTS`].
 pub fn segment(text: &str) -> Option<Segments> {
     let septets: Option<Vec<Vec<u8>>> =
         text.chars().map(|c| gsm7(c).map(|(codes, length)| codes[..length].to_vec())).collect();
@@ -110,7 +113,7 @@ pub fn segment(text: &str) -> Option<Segments> {
         let octets = |part: Vec<u16>| part.into_iter().flat_map(u16::to_be_bytes).collect();
         Segments { encoding: Encoding::Ucs2, parts: parts.into_iter().map(octets).collect() }
     };
-    (segments.parts.len() <= MAX_PARTS).then_some(segments)
+    (segments.parts.len() <= SMS_PARTS).then_some(segments)
 }
 
 /// Puts encoded octets back into text; what no table has becomes U+FFFD.
@@ -139,18 +142,31 @@ pub fn text(encoding: Encoding, octets: &[u8]) -> String {
 }
 
 /// The concatenation header of one part (3GPP TS 23.040, 9.2.3.24.1), with its length octet.
-pub fn header(reference: u8, total: u8, place: u8) -> [u8; 6] {
-    [5, 0, 3, reference, total, place]
+pub fn header((reference, total, place): Place) -> Vec<u8> {
+    match u8::try_from(reference) {
+        Ok(reference) => vec![5, PLACE_8, 3, reference, total, place],
+        Err(_) => [&[6, PLACE_16, 4][..], &reference.to_be_bytes(), &[total, place]].concat(),
+    }
 }
 
-/// A part's place among several, from its header: (reference, total, place), and the rest.
-pub fn split_header(octets: &[u8]) -> Option<(Place, &[u8])> {
-    match octets {
-        [5, 0, 3, reference, total, place, rest @ ..] if *total > 0 && (1..=*total).contains(place) => {
-            Some(((*reference, *total, *place), rest))
+/// A part's place among several, if its user data header says one that can be, and what stands behind the header.
+/// Elements of other kinds are skipped; a header longer than the part is none.
+pub fn split_header(octets: &[u8]) -> (Option<Place>, &[u8]) {
+    let header = octets.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)));
+    let Some((mut elements, content)) = header else { return (None, octets) };
+    let mut place = None;
+    while let [kind, length, rest @ ..] = elements {
+        let Some((value, rest)) = rest.split_at_checked(usize::from(*length)) else { break };
+        match (*kind, value) {
+            (PLACE_8, [reference, total, of]) => place = Some((u16::from(*reference), *total, *of)),
+            (PLACE_16, [high, low, total, of]) => {
+                place = Some((u16::from_be_bytes([*high, *low]), *total, *of));
+            }
+            _ => {}
         }
-        _ => None,
+        elements = rest;
     }
+    (place.filter(|(_, total, of)| (1..=*total).contains(of)), content)
 }
 
 #[cfg(test)]
@@ -166,17 +182,50 @@ mod tests {
 
     #[test]
     fn counts_at_the_edges() {
-        for (length, expected) in [(1, 1), (160, 1), (161, 2), (306, 2), (307, 3)] {
+        for (length, expected) in [(0, 1), (1, 1), (160, 1), (161, 2), (306, 2), (307, 3), (1_530, 10)] {
             assert_eq!(parts(&"a".repeat(length)), (Encoding::Gsm7, expected), "{length} septets");
         }
-        for (length, expected) in [(1, 1), (70, 1), (71, 2), (134, 2), (135, 3)] {
+        for (length, expected) in [(1, 1), (70, 1), (71, 2), (134, 2), (135, 3), (670, 10)] {
             assert_eq!(parts(&"你".repeat(length)), (Encoding::Ucs2, expected), "{length} units");
         }
+        for n in 2..=SMS_PARTS {
+            assert_eq!(parts(&"a".repeat(153 * n)), (Encoding::Gsm7, n), "{n} full parts");
+            assert_eq!(parts(&"你".repeat(67 * n)), (Encoding::Ucs2, n), "{n} full parts");
+        }
+        assert_eq!(segment(&"a".repeat(1_531)), None, "an eleventh part");
+        assert_eq!(segment(&"你".repeat(671)), None, "an eleventh part");
+    }
+
+    #[test]
+    fn the_extension_table_counts_twice_and_emoji_are_two_units() {
         assert_eq!(parts(&"€".repeat(80)), (Encoding::Gsm7, 1));
         assert_eq!(parts(&"€".repeat(81)), (Encoding::Gsm7, 2));
+        assert_eq!(parts(&format!("{}€", "a".repeat(158))), (Encoding::Gsm7, 1));
+        assert_eq!(parts(&format!("{}€", "a".repeat(159))), (Encoding::Gsm7, 2));
+        // 76 to a part: the 77th would be cut at 153.
+        assert_eq!(parts(&"€".repeat(152)), (Encoding::Gsm7, 2));
+        assert_eq!(parts(&"€".repeat(153)), (Encoding::Gsm7, 3));
         assert_eq!(parts(&"😀".repeat(35)), (Encoding::Ucs2, 1));
         assert_eq!(parts(&"😀".repeat(36)), (Encoding::Ucs2, 2));
-        assert_eq!(segment(&"a".repeat(153 * 256)), None);
+        // 33 to a part: the 34th would be cut at 67.
+        assert_eq!(parts(&"😀".repeat(66)), (Encoding::Ucs2, 2));
+        assert_eq!(parts(&"😀".repeat(67)), (Encoding::Ucs2, 3));
+        assert_eq!(parts(&format!("{}😀", "a".repeat(69))), (Encoding::Ucs2, 2), "one emoji makes all UCS-2");
+    }
+
+    #[test]
+    fn every_character_of_the_tables_is_gsm_and_comes_back() {
+        let all = || DEFAULT.into_iter().chain(EXTENSION.map(|(_, c)| c)).filter(|c| *c != '\u{1b}');
+        for c in all() {
+            let segments = segment(&c.to_string()).expect("fits");
+            assert_eq!(segments.encoding, Encoding::Gsm7, "{c}");
+            assert_eq!(text(Encoding::Gsm7, &segments.parts[0]), c.to_string());
+        }
+        assert_eq!(all().count(), 137);
+        for outside in ["ç", "`", "\t", "\u{1b}", "–"] {
+            assert_eq!(parts(outside), (Encoding::Ucs2, 1), "{outside:?}");
+        }
+        assert_eq!(text(Encoding::Gsm7, &[b'a', 0x1b, 0x01, 0x80, 0x1b]), "a\u{fffd}\u{fffd}\u{fffd}");
     }
 
     #[test]
@@ -189,25 +238,53 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_read_back() {
-        let part = [&header(7, 3, 2)[..], b"rest"].concat();
-        assert_eq!(split_header(&part), Some(((7, 3, 2), &b"rest"[..])));
-        assert_eq!(split_header(b"plain"), None);
-        assert_eq!(split_header(&[5, 0, 3, 1, 2, 9]), None);
+    fn headers_are_read_back_whatever_else_is_in_them() {
+        for place in [(7, 3, 2), (255, 255, 255), (256, 3, 2), (u16::MAX, 2, 1)] {
+            let part = [&header(place)[..], b"rest"].concat();
+            assert_eq!(split_header(&part), (Some(place), &b"rest"[..]));
+        }
+        // A port before it, as some phones write it.
+        let ports = [11, 5, 4, 1, 2, 3, 4, 0, 3, 9, 2, 1, b'x'];
+        assert_eq!(split_header(&ports), (Some((9, 2, 1)), &b"x"[..]));
+        assert_eq!(split_header(&[5, 0, 3, 1, 2, 9, b'x']), (None, &b"x"[..]), "no ninth of two");
+        assert_eq!(split_header(&[5, 0, 3, 1, 0, 0, b'x']), (None, &b"x"[..]), "nothing of none");
+        assert_eq!(split_header(&[200, 0, 3, 1]), (None, &[200, 0, 3, 1][..]), "no header at all");
+        assert_eq!(split_header(&[]), (None, &[][..]));
+    }
+
+    /// Texts of both encodings, up to about twelve parts.
+    fn texts() -> impl Strategy<Value = String> {
+        let gsm = "[a-zA-Z0-9 €{}~äöüñ@\\[\\]]{0,1600}";
+        prop_oneof![gsm, "[a-zA-Z0-9 €{}~äöüñ@\\[\\]你好😀]{0,400}", any::<String>()]
     }
 
     proptest! {
         #[test]
-        fn parts_fit_and_add_up(content in "[a-zA-Z0-9 €{}~äöüñ@\\[\\]你好😀]{0,400}") {
-            let segments = segment(&content).expect("fits");
-            let most = match segments.encoding { Encoding::Gsm7 => 160, Encoding::Ucs2 => 140 };
-            let together: String = segments.parts.iter().map(|part| text(segments.encoding, part)).collect();
+        fn parts_fit_stand_alone_and_add_up(content in texts()) {
+            let Some(segments) = segment(&content) else {
+                prop_assert!(content.chars().count() > 300, "ten parts hold that much");
+                return Ok(());
+            };
+            let several = segments.parts.len() > 1;
+            let most = match (segments.encoding, several) {
+                (Encoding::Gsm7, false) => GSM_ONE,
+                (Encoding::Gsm7, true) => GSM_PART,
+                (Encoding::Ucs2, false) => 2 * UCS2_ONE,
+                (Encoding::Ucs2, true) => 2 * UCS2_PART,
+            };
             prop_assert!(segments.parts.iter().all(|part| part.len() <= most));
-            if segments.parts.len() > 1 {
-                let most = match segments.encoding { Encoding::Gsm7 => 153, Encoding::Ucs2 => 134 };
-                prop_assert!(segments.parts.iter().all(|part| part.len() <= most));
-            }
-            prop_assert_eq!(together, content);
+            // Read one by one: nothing was cut within a character.
+            let together: String = segments.parts.iter().map(|part| text(segments.encoding, part)).collect();
+            prop_assert_eq!(&together, &content);
+            prop_assert_eq!(text(segments.encoding, &segments.parts.concat()), content);
+        }
+
+        #[test]
+        fn any_octets_are_some_text(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            let (_, rest) = split_header(&octets);
+            prop_assert!(octets.ends_with(rest));
+            text(Encoding::Gsm7, rest);
+            text(Encoding::Ucs2, rest);
         }
     }
 }

@@ -110,7 +110,8 @@ impl Store {
         ended: bool,
     ) -> Result<(), StoreError> {
         let mut batch = Batch::new().delete("sms_queue", id);
-        for operator_id in ids {
+        // An operator that gives no id reports on nothing.
+        for operator_id in ids.iter().filter(|id| !id.is_empty()) {
             batch = batch.put("dlr_map", operator_id.as_bytes(), id);
         }
         batch = with_result(batch, result);

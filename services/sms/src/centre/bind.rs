@@ -1,26 +1,31 @@
 //! One connection to the centre: bound, then served. Garbage ends it and nothing else.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
 
 use dialtone_chassis::Chassis;
-use futures::future::BoxFuture;
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
 use rusmpp::pdus::{BindTransceiverResp, SubmitSmResp};
-use rusmpp::tokio_codec::CommandCodec;
 use rusmpp::types::COctetString;
-use rusmpp::{Command, CommandStatus, Pdu};
+use rusmpp::{Command, CommandId, CommandStatus, Pdu};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::codec::Framed;
 
 use super::handsets::{Network, Outgoing};
-use crate::limits::{BIND_WITHIN, DELIVER_WITHIN, SILENT_MOST, WINDOW};
+use crate::codec::{Codec, Frame, Garbage, say};
+use crate::limits::{BIND_WITHIN, DELIVER_WITHIN, LOOK_EVERY, SILENT_MOST, WINDOW};
 use crate::pdu;
+
+/// How long a deliver that was refused for now waits.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 struct Bind<W> {
     chassis: Chassis,
     network: Network,
-    frames: Framed<W, CommandCodec>,
+    frames: Framed<W, Codec>,
     sequence: u32,
     /// Delivers without an answer.
     window: BTreeMap<u32, (Outgoing, Instant)>,
@@ -35,33 +40,36 @@ pub(super) async fn serve<W: AsyncRead + AsyncWrite + Unpin + Send>(
     wire: W,
 ) {
     let heard = chassis.clock.instant();
-    let frames = Framed::new(wire, CommandCodec::new());
+    let frames = Framed::new(wire, Codec::default());
     let mut bind = Bind { chassis, network, frames, sequence: 0, window: BTreeMap::new(), heard };
     let why = match bind.accept(&password).await {
         Ok(()) => bind.run().await,
         Err(why) => why,
     };
     tracing::debug!(why, "a connection to the SMS centre ended");
-    for (_, (outgoing, _)) in bind.window.into_iter().rev() {
-        bind.network.back(outgoing).await;
-    }
+    bind.network.back(bind.window.into_values().map(|(outgoing, _)| outgoing).collect()).await;
 }
 
 impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
     async fn accept(&mut self, password: &str) -> Result<(), &'static str> {
         let clock = self.chassis.clock.clone();
         let first = clock.timeout(BIND_WITHIN, self.frames.next()).await.map_err(|_| "no bind in time")?;
-        let Some(Ok(first)) = first else { return Err("no bind") };
+        let first = match first.ok_or("closed")? {
+            Ok(Frame::Command(first)) => first,
+            Ok(Frame::Garbled { sequence, .. }) | Err(Garbage::Length { sequence }) => {
+                self.nack(CommandStatus::EsmeRinvcmdlen, sequence).await?;
+                return Err("garbage");
+            }
+            Err(Garbage::Io(_)) => return Err("connection lost"),
+        };
         let sequence = first.sequence_number();
         let Some(Pdu::BindTransceiver(request)) = first.pdu() else {
-            let _closing = self.say(CommandStatus::EsmeRinvbndsts, sequence, Pdu::GenericNack).await;
+            self.nack(CommandStatus::EsmeRinvbndsts, sequence).await?;
             return Err("something else than a bind came first");
         };
         let right = request.password.as_str() == password;
-        let status = if right { CommandStatus::EsmeRok } else { CommandStatus::EsmeRbindfail };
-        let system_id = COctetString::from_string("dialtone-centre".to_owned()).unwrap_or_default();
-        let answer = BindTransceiverResp::builder().system_id(system_id).build();
-        self.say(status, sequence, answer).await?;
+        let status = if right { CommandStatus::EsmeRok } else { CommandStatus::EsmeRinvpaswd };
+        self.say(status, sequence, bind_answer()).await?;
         if right { Ok(()) } else { Err("wrong password") }
     }
 
@@ -71,37 +79,55 @@ impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
         sequence: u32,
         pdu: impl Into<Pdu>,
     ) -> Result<(), &'static str> {
-        self.frames.send(Command::new(status, sequence, pdu)).await.map_err(|_| "connection lost")
+        say(&self.chassis.clock, &mut self.frames, Command::new(status, sequence, pdu)).await
     }
 
+    async fn nack(&mut self, status: CommandStatus, sequence: u32) -> Result<(), &'static str> {
+        self.say(status, sequence, Pdu::GenericNack).await
+    }
+
+    /// Until something ends it. What was on its way here from the network goes back.
     async fn run(&mut self) -> &'static str {
-        let (clock, network, stop) =
-            (self.chassis.clock.clone(), self.network.clone(), self.chassis.tasks.stop_token());
-        let mut next: BoxFuture<'static, Option<Outgoing>> = Box::pin(async move { network.next().await });
+        let Some(mut next) = self.network.next().await else { return "stopping" };
+        let Err(why) = self.take_turns(&mut next).await;
+        next.close();
+        if let Ok(outgoing) = next.try_recv() {
+            self.network.back(vec![outgoing]).await;
+        }
+        why
+    }
+
+    async fn take_turns(
+        &mut self,
+        next: &mut oneshot::Receiver<Outgoing>,
+    ) -> Result<Infallible, &'static str> {
+        let (clock, stop) = (self.chassis.clock.clone(), self.chassis.tasks.stop_token());
+        let mut look_at = clock.instant() + LOOK_EVERY;
         loop {
-            let outcome = tokio::select! {
+            tokio::select! {
                 biased;
-                () = stop.cancelled() => Err("stopping"),
+                () = stop.cancelled() => return Err("stopping"),
+                () = clock.sleep_until(look_at) => {
+                    look_at = clock.instant() + LOOK_EVERY;
+                    self.look_after().await?;
+                }
                 frame = self.frames.next() => match frame {
-                    Some(Ok(command)) => self.frame(command).await,
-                    Some(Err(_)) => {
-                        let _closing = self.say(CommandStatus::EsmeRinvcmdid, 0, Pdu::GenericNack).await;
-                        Err("garbage")
+                    Some(Ok(Frame::Command(command))) => self.command(*command).await?,
+                    Some(Ok(Frame::Garbled { sequence, .. })) => {
+                        self.nack(CommandStatus::EsmeRinvcmdlen, sequence).await?;
                     }
-                    None => Err("closed"),
-                },
-                outgoing = &mut next, if self.window.len() < WINDOW => {
-                    let network = self.network.clone();
-                    next = Box::pin(async move { network.next().await });
-                    match outgoing {
-                        Some(outgoing) => self.deliver(outgoing).await,
-                        None => Err("stopping"),
+                    Some(Err(Garbage::Length { sequence })) => {
+                        self.nack(CommandStatus::EsmeRinvcmdlen, sequence).await?;
+                        return Err("garbage");
                     }
+                    Some(Err(Garbage::Io(_))) => return Err("connection lost"),
+                    None => return Err("closed"),
                 },
-                () = clock.sleep(DELIVER_WITHIN) => self.look_after().await,
-            };
-            if let Err(why) = outcome {
-                return why;
+                outgoing = &mut *next, if self.window.len() < WINDOW => {
+                    let outgoing = outgoing.map_err(|_| "stopping")?;
+                    *next = self.network.next().await.ok_or("stopping")?;
+                    self.deliver(outgoing).await?;
+                },
             }
         }
     }
@@ -113,35 +139,41 @@ impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
         self.say(CommandStatus::EsmeRok, self.sequence, deliver).await
     }
 
-    async fn frame(&mut self, command: Command) -> Result<(), &'static str> {
+    async fn command(&mut self, command: Command) -> Result<(), &'static str> {
         self.heard = self.chassis.clock.instant();
         let sequence = command.sequence_number();
-        match command.pdu() {
-            Some(Pdu::SubmitSm(submit)) => {
+        match (command.id(), command.pdu()) {
+            (_, Some(Pdu::SubmitSm(submit))) => {
                 let (status, id) = match self.network.submit(pdu::read_submit(submit)).await {
-                    Some(id) => (CommandStatus::EsmeRok, id),
-                    None => (CommandStatus::EsmeRsubmitfail, String::new()),
+                    Ok(id) => (CommandStatus::EsmeRok, id),
+                    Err(status) => (status, String::new()),
                 };
                 let id = COctetString::from_string(id).unwrap_or_default();
                 self.say(status, sequence, SubmitSmResp::builder().message_id(id).build()).await
             }
-            Some(Pdu::DeliverSmResp(_)) => {
+            // With a body or without.
+            (CommandId::DeliverSmResp, _) => {
                 let answered = self.window.remove(&sequence);
                 if let Some((outgoing, _)) =
                     answered.filter(|_| command.status() == CommandStatus::EsmeRxTAppn)
                 {
-                    self.chassis.clock.sleep(std::time::Duration::from_millis(200)).await;
-                    self.network.back(outgoing).await;
+                    self.chassis.clock.sleep(AGAIN_AFTER).await;
+                    self.network.back(vec![outgoing]).await;
                 }
                 Ok(())
             }
-            Some(Pdu::EnquireLink) => self.say(CommandStatus::EsmeRok, sequence, Pdu::EnquireLinkResp).await,
-            Some(Pdu::EnquireLinkResp | Pdu::GenericNack) => Ok(()),
-            Some(Pdu::Unbind) => {
+            (_, Some(Pdu::EnquireLink)) => {
+                self.say(CommandStatus::EsmeRok, sequence, Pdu::EnquireLinkResp).await
+            }
+            (CommandId::EnquireLinkResp | CommandId::GenericNack, _) => Ok(()),
+            (_, Some(Pdu::BindTransceiver(_))) => {
+                self.say(CommandStatus::EsmeRalybnd, sequence, bind_answer()).await
+            }
+            (_, Some(Pdu::Unbind)) => {
                 self.say(CommandStatus::EsmeRok, sequence, Pdu::UnbindResp).await?;
                 Err("unbound")
             }
-            _ => self.say(CommandStatus::EsmeRinvcmdid, sequence, Pdu::GenericNack).await,
+            _ => self.nack(CommandStatus::EsmeRinvcmdid, sequence).await,
         }
     }
 
@@ -151,17 +183,17 @@ impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
         if now - self.heard >= SILENT_MOST {
             return Err("silent");
         }
-        let late: Vec<u32> = self
-            .window
-            .iter()
-            .filter(|(_, (_, since))| now - *since >= DELIVER_WITHIN)
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in late {
-            if let Some((outgoing, _)) = self.window.remove(&sequence) {
-                self.network.back(outgoing).await;
-            }
+        let late = |(_, since): &(Outgoing, Instant)| now - *since >= DELIVER_WITHIN;
+        let late = self.window.extract_if(.., |_, waiting| late(waiting));
+        let late: Vec<_> = late.map(|(_, (outgoing, _))| outgoing).collect();
+        if !late.is_empty() {
+            self.network.back(late).await;
         }
         Ok(())
     }
+}
+
+fn bind_answer() -> BindTransceiverResp {
+    let system_id = COctetString::from_string("dialtone-centre".to_owned()).unwrap_or_default();
+    BindTransceiverResp::builder().system_id(system_id).build()
 }

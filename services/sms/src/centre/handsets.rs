@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dialtone_chassis::Chassis;
+use dialtone_chassis::{Chassis, Error};
 use dialtone_proto::sms::sim::v1::Sms;
+use dialtone_vocab::Reason;
+use rusmpp::CommandStatus;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::limits::{CENTRE_MO, HANDSET_SMS, HANDSETS};
+use crate::limits::{CENTRE_MO, HANDSET_PARTS, HANDSET_SMS, HANDSETS};
 use crate::pdu::{Short, receipt_text};
 use crate::segment::{Encoding, segment, text};
 
@@ -23,13 +25,13 @@ pub(super) struct Outgoing {
 }
 
 enum Command {
-    Submit(Short, oneshot::Sender<Option<String>>),
-    Send { from: String, to: String, text: String, done: oneshot::Sender<Result<(), &'static str>> },
+    Submit(Short, oneshot::Sender<Result<String, CommandStatus>>),
+    Send { from: String, to: String, text: String, done: oneshot::Sender<Result<(), Error>> },
     List(String, oneshot::Sender<Vec<Sms>>),
     Watch(String, u64, oneshot::Sender<mpsc::Receiver<Sms>>),
     Power(String, bool, oneshot::Sender<()>),
     Next(oneshot::Sender<Outgoing>),
-    Back(Outgoing),
+    Back(Vec<Outgoing>),
 }
 
 /// The network. Cheap to clone.
@@ -42,7 +44,7 @@ struct Handset {
     sms: VecDeque<Sms>,
     last_id: u64,
     watchers: Vec<mpsc::Sender<Sms>>,
-    parts: BTreeMap<(String, u8), BTreeMap<u8, Short>>,
+    parts: BTreeMap<(String, u16), BTreeMap<u8, Short>>,
     held: Vec<(String, Short)>,
 }
 
@@ -78,14 +80,15 @@ impl Network {
         answer.await.ok()
     }
 
-    /// A part for a handset; the centre's id for it, or `None` if it can't be delivered anywhere.
-    pub(super) async fn submit(&self, short: Short) -> Option<String> {
-        self.ask(|answer| Command::Submit(short, answer)).await.flatten()
+    /// A part for a handset; the centre's id for it, or why it is not taken.
+    pub(super) async fn submit(&self, short: Short) -> Result<String, CommandStatus> {
+        self.ask(|answer| Command::Submit(short, answer)).await.unwrap_or(Err(CommandStatus::EsmeRsyserr))
     }
 
     /// A handset texts.
-    pub(super) async fn send(&self, from: String, to: String, text: String) -> Result<(), &'static str> {
-        self.ask(|done| Command::Send { from, to, text, done }).await.unwrap_or(Err("the centre is stopping"))
+    pub(super) async fn send(&self, from: String, to: String, text: String) -> Result<(), Error> {
+        let sent = self.ask(|done| Command::Send { from, to, text, done }).await;
+        sent.unwrap_or_else(|| Err(busy("the centre is stopping")))
     }
 
     pub(super) async fn list(&self, number: String) -> Vec<Sms> {
@@ -100,13 +103,16 @@ impl Network {
         self.ask(|done| Command::Power(number, on, done)).await;
     }
 
-    /// The next thing for whoever is bound; waits until there is one.
-    pub(super) async fn next(&self) -> Option<Outgoing> {
-        self.ask(Command::Next).await
+    /// Where the next thing for whoever is bound will come. Whoever goes without it closes this and gives back what
+    /// is in it.
+    pub(super) async fn next(&self) -> Option<oneshot::Receiver<Outgoing>> {
+        let (sender, next) = oneshot::channel();
+        self.0.send(Command::Next(sender)).await.ok()?;
+        Some(next)
     }
 
-    /// It was not taken: it goes out again.
-    pub(super) async fn back(&self, outgoing: Outgoing) {
+    /// They were not taken: they go out again, before everything else.
+    pub(super) async fn back(&self, outgoing: Vec<Outgoing>) {
         let _stopping = self.0.send(Command::Back(outgoing)).await;
     }
 }
@@ -150,7 +156,7 @@ impl State {
                 self.hand_out();
             }
             Command::Back(outgoing) => {
-                self.outgoing.push_front(outgoing);
+                outgoing.into_iter().rev().for_each(|outgoing| self.outgoing.push_front(outgoing));
                 self.hand_out();
             }
         }
@@ -175,16 +181,22 @@ impl State {
         Some(self.handsets.entry(number.to_owned()).or_default())
     }
 
-    fn submit(&mut self, short: Short) -> Option<String> {
+    fn submit(&mut self, short: Short) -> Result<String, CommandStatus> {
+        // Each is followed by a receipt.
+        if self.outgoing.len() >= CENTRE_MO {
+            return Err(CommandStatus::EsmeRmsgqful);
+        }
         self.last_message += 1;
         let id = format!("{:08x}{:x}", self.run & 0xffff_ffff, self.last_message);
-        let handset = self.handset(&short.to)?;
-        if handset.off {
+        let handset = self.handset(&short.to).ok_or(CommandStatus::EsmeRsubmitfail)?;
+        if !handset.off {
+            self.arrive(&id, short);
+        } else if handset.held.len() < HANDSET_SMS {
             handset.held.push((id.clone(), short));
         } else {
-            self.arrive(&id, short);
+            return Err(CommandStatus::EsmeRmsgqful);
         }
-        Some(id)
+        Ok(id)
     }
 
     /// A part reaches its handset; the receipt goes back, the text is shown when it is whole.
@@ -204,15 +216,16 @@ impl State {
         self.hand_out();
     }
 
-    fn send(&mut self, from: &str, to: &str, content: &str) -> Result<(), &'static str> {
-        let segments = segment(content).ok_or("too long")?;
+    fn send(&mut self, from: &str, to: &str, content: &str) -> Result<(), Error> {
+        let too_long = || Error::new(Reason::TooLarge, "at most ten parts");
+        let segments = segment(content).ok_or_else(too_long)?;
         if self.outgoing.len() + segments.parts.len() > CENTRE_MO {
-            return Err("too much waits for a bind");
+            return Err(busy("too much waits for a bind"));
         }
-        self.handset(from).ok_or("too many handsets")?;
+        self.handset(from).ok_or_else(|| busy("too many handsets"))?;
         self.last_message += 1;
-        let reference = self.last_message.to_be_bytes()[7];
-        let total = u8::try_from(segments.parts.len()).map_err(|_| "too long")?;
+        let reference = u16::from(self.last_message.to_be_bytes()[7]);
+        let total = u8::try_from(segments.parts.len()).map_err(|_| too_long())?;
         for (place, octets) in (1..=total).zip(segments.parts) {
             let part = (total > 1).then_some((reference, total, place));
             let short =
@@ -221,7 +234,7 @@ impl State {
                 self.outgoing.push_back(Outgoing { short, receipt: false });
             } else {
                 let at_ms = self.chassis.clock.now().0;
-                self.handset(to).ok_or("too many handsets")?.take(short, at_ms);
+                self.handset(to).ok_or_else(|| busy("too many handsets"))?.take(short, at_ms);
             }
         }
         self.hand_out();
@@ -233,6 +246,7 @@ impl State {
         let (sender, receiver) = mpsc::channel(WATCH.max(HANDSET_SMS));
         let waiting: Vec<_> = handset.sms.iter().filter(|sms| sms.id > after).cloned().collect();
         if waiting.into_iter().all(|sms| sender.try_send(sms).is_ok()) {
+            handset.watchers.retain(|watcher| !watcher.is_closed());
             handset.watchers.push(sender);
         }
         let _caller_gone = answer.send(receiver);
@@ -249,6 +263,10 @@ impl State {
     }
 }
 
+fn busy(why: &'static str) -> Error {
+    Error::new(Reason::Busy, why)
+}
+
 impl Handset {
     /// Takes a part; the text is shown when all are there.
     fn take(&mut self, short: Short, at_ms: u64) {
@@ -257,6 +275,9 @@ impl Handset {
             return self.show(short.from, short.to, shown, 1, at_ms);
         };
         let key = (short.from.clone(), reference);
+        if self.parts.len() >= HANDSET_PARTS && !self.parts.contains_key(&key) {
+            self.parts.pop_first();
+        }
         let parts = self.parts.entry(key.clone()).or_default();
         parts.insert(place, short);
         if parts.len() < usize::from(total) {

@@ -40,8 +40,7 @@ impl Handsets for Door {
         if text.chars().count() > HANDSET_CHARS {
             return Err(Error::new(Reason::TooLarge, "at most 1,000 characters").into());
         }
-        let sent = self.network.send(number(&from)?, number(&to)?, text).await;
-        sent.map_err(|why| Error::new(Reason::Busy, why))?;
+        self.network.send(number(&from)?, number(&to)?, text).await?;
         Ok(Response::new(SendSmsResponse {}))
     }
 
