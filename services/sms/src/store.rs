@@ -1,4 +1,20 @@
 //! The tables of the SMS service, in domain words.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `sms_taken` | message id | [`SmsRow`] |
+//! | `sms_queue` | message id | nothing: not submitted yet |
+//! | `dlr_map` | the operator's id of a part | message id |
+//! | `sms_result` | message id, kind | `SmsResult`, not yet taken |
+//! | `reply_route` | number hash of a phone, service number | the user who is answered |
+//! | `reply_number` | number hash of a phone, user | the service number |
+//! | `opt_out` | number hash | nothing: STOP |
+//! | `spend` | hour | SMS taken in it |
+//!
+//! The inbound log has its own: [`dialtone_log`].
+
+#[cfg(test)]
+mod contract;
 
 use dialtone_proto::bus::v1::{SmsResult, SmsSubmit};
 use dialtone_store::{Batch, Commit, Db, StoreError};
