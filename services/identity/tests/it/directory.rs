@@ -51,10 +51,10 @@ async fn a_number_that_gets_a_user_is_told_until_it_is_taken_across_a_restart() 
     let mut world = world.restart().await;
     let mut facts =
         world.bus.subscribe_group(&subjects::contacts_fact(), "contacts").await.expect("subscribed");
-    let first = facts.next().await.expect("told").message;
+    let first = world.next(&mut facts).await.message;
     assert_eq!((first.number.as_str(), first.epoch), (ANNA, 1));
     assert_eq!((&first.user, first.nickname.as_str()), (&anna, "Anna"));
-    let again = facts.next().await.expect("told again");
+    let again = world.next(&mut facts).await;
     assert_eq!(again.message, first);
     again.reply(FactTaken {}).await;
     // A further device is nothing new about the number.
@@ -63,7 +63,7 @@ async fn a_number_that_gets_a_user_is_told_until_it_is_taken_across_a_restart() 
     let more = world.chassis.clock.timeout(Duration::from_secs(60), facts.next()).await;
     assert!(more.is_err(), "what was taken is not told again");
     let ben = world.register(BEN, 3, "").await.user.expect("a user").id;
-    let other = facts.next().await.expect("told");
+    let other = world.next(&mut facts).await;
     assert_eq!((other.message.number.as_str(), &other.message.user), (BEN, &ben));
     other.reply(FactTaken {}).await;
 }

@@ -99,7 +99,7 @@ async fn a_refresh_token_used_again_later_ends_the_session() {
     let second = world.refresh(&first.refresh).await.expect("rotated");
     world.pass(REFRESH_GRACE).await;
     assert_eq!(reason(world.refresh(&first.refresh).await), Reason::SessionRevoked, "somebody has a copy");
-    let told = ended.next().await.expect("told").message;
+    let told = world.next(&mut ended).await.message;
     assert_eq!(told.session_id, first.session_id, "its streams are closed");
     assert_eq!(reason(world.refresh(&second.refresh).await), Reason::SessionRevoked, "for both of them");
     assert_eq!(reason(world.get(&second.access).await), Reason::SessionRevoked);
@@ -148,7 +148,7 @@ async fn sessions_are_listed_until_they_are_revoked() {
     world.no_end(&mut ended).await;
     world.get(&phone.access).await.expect("it was not Ben's to end");
     world.revoke(&laptop.access, &phone.session_id).await;
-    let told = ended.next().await.expect("told").message;
+    let told = world.next(&mut ended).await.message;
     assert_eq!(told.session_id, phone.session_id);
     assert_eq!(world.sessions(&laptop.access).await.len(), 1);
     assert_eq!(reason(world.refresh(&phone.refresh).await), Reason::SessionRevoked);
@@ -172,7 +172,7 @@ async fn a_logout_ends_the_session_that_calls_and_no_other() {
     let laptop = world.second_device(ANNA).await;
     let mut ended = world.ended().await;
     world.account().logout(with(&phone.access, proto::LogoutRequest {})).await.expect("out");
-    assert_eq!(ended.next().await.expect("told").message.session_id, phone.session_id);
+    assert_eq!(world.next(&mut ended).await.message.session_id, phone.session_id);
     let world = world.restart().await;
     assert_eq!(reason(world.refresh(&phone.refresh).await), Reason::SessionRevoked);
     assert_eq!(reason(world.get(&phone.access).await), Reason::SessionRevoked);

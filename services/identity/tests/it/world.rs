@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dialtone_bus::{Bus, subjects};
+use dialtone_bus::{Bus, Delivery, Payload, Subscription, subjects};
 use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Secrets};
 use dialtone_identity::Config;
 use dialtone_proto::bus::v1::{MoClaim, MoClaimed, SmsSubmit, SmsTaken};
@@ -25,6 +25,9 @@ pub(crate) const SERVICE: &str = "+18005550100";
 
 /// Longer than the first pause between two SMS to a number.
 pub(crate) const PAUSE: Duration = Duration::from_secs(31);
+
+/// How long something may take that must come.
+const SOON: Duration = Duration::from_secs(60);
 
 /// One process with identity.
 pub(crate) struct World {
@@ -216,13 +219,20 @@ impl World {
 
     /// The next SMS that goes out.
     pub(crate) async fn sms(&mut self) -> SmsSubmit {
-        self.sms.recv().await.expect("the SMS service runs")
+        let next = self.chassis.clock.timeout(SOON, self.sms.recv()).await;
+        next.expect("an SMS goes out").expect("the SMS service runs")
     }
 
     /// No SMS goes out within ten seconds of the stopped clock.
     pub(crate) async fn no_sms(&mut self) {
         let waited = self.chassis.clock.timeout(Duration::from_secs(10), self.sms.recv()).await;
         assert!(waited.is_err(), "an SMS went out");
+    }
+
+    /// What comes next on a subscription.
+    pub(crate) async fn next<M: Payload>(&self, subscription: &mut Subscription<M>) -> Delivery<M> {
+        let next = self.chassis.clock.timeout(SOON, subscription.next()).await;
+        next.expect("something comes").expect("the bus is open")
     }
 
     pub(crate) async fn request_code(&self, number: &str) -> Result<proto::FlowState, Status> {
