@@ -79,6 +79,8 @@ reasons! {
     SequenceGap, "SEQUENCE_GAP", Aborted;
     /// The base token of a sync is not the one the server has; send the whole book.
     SyncBaseUnknown, "SYNC_BASE_UNKNOWN", Aborted;
+    /// A newer stream of the same device took over.
+    Replaced, "REPLACED", Aborted;
     /// Too many SMS asked for; `RetryInfo` says when the next may be.
     SmsBudget, "SMS_BUDGET", ResourceExhausted;
     /// Too many new numbers asked for; `RetryInfo` says when more may be.
