@@ -12,8 +12,9 @@ use dialtone_proto::bus::v1::{
 };
 use dialtone_proto::edge::v1::GoAway;
 use dialtone_shards::Shards;
-use dialtone_vocab::NodeId;
+use dialtone_vocab::{NodeId, Reason, SessionId};
 
+use crate::ended::Ended;
 use crate::handle::Owners;
 use crate::limits::{BEAT_CHUNK, RECONNECT_AFTER, RECONNECT_JITTER};
 use crate::metrics;
@@ -34,12 +35,14 @@ pub(crate) async fn open(
     bus: &Bus,
     shards: &Shards,
     registry: &Registry,
+    ended: &Ended,
     owners: &Owners,
 ) -> Result<(), BusError> {
     let items = bus.subscribe(&subjects::gateway(&chassis.node)).await?;
     let facts = bus.subscribe(&subjects::gateway_fact()).await?;
     chassis.tasks.spawn("gateway deliver", deliver(chassis.clone(), registry.clone(), items));
-    chassis.tasks.spawn("gateway facts", hear_facts(chassis.clone(), registry.clone(), facts));
+    let heard = hear_facts(chassis.clone(), registry.clone(), ended.clone(), facts);
+    chassis.tasks.spawn("gateway facts", heard);
     let beats = Beats {
         chassis: chassis.clone(),
         shards: shards.clone(),
@@ -73,7 +76,12 @@ fn note(outcome: Handed) {
     }
 }
 
-async fn hear_facts(chassis: Chassis, registry: Registry, mut facts: Subscription<SessionEnded>) {
+async fn hear_facts(
+    chassis: Chassis,
+    registry: Registry,
+    ended: Ended,
+    mut facts: Subscription<SessionEnded>,
+) {
     let stop = chassis.tasks.stop_token();
     loop {
         tokio::select! {
@@ -81,9 +89,10 @@ async fn hear_facts(chassis: Chassis, registry: Registry, mut facts: Subscriptio
             () = stop.cancelled() => return,
             fact = facts.next() => match fact {
                 Some(fact) => {
-                    let ended = fact.message.session_id;
-                    let tickets = registry.tickets(|caller| caller.session.as_bytes()[..] == ended[..]);
-                    registry.hand(close_all(tickets, "SESSION_REVOKED"), note);
+                    let Ok(session) = SessionId::from_slice(&fact.message.session_id) else { continue };
+                    ended.note(session, chassis.clock.now());
+                    let tickets = registry.tickets(|caller| caller.session == session);
+                    registry.hand(close_all(tickets, Reason::SessionRevoked), note);
                 }
                 None => return,
             },
@@ -91,9 +100,9 @@ async fn hear_facts(chassis: Chassis, registry: Registry, mut facts: Subscriptio
     }
 }
 
-fn close_all(tickets: Vec<u64>, reason: &str) -> Vec<GatewayItem> {
+fn close_all(tickets: Vec<u64>, reason: Reason) -> Vec<GatewayItem> {
     let go_away = GoAway {
-        reason: reason.to_owned(),
+        reason: reason.as_str().to_owned(),
         reconnect_after_ms: u64::try_from(RECONNECT_AFTER.as_millis()).unwrap_or(u64::MAX),
         jitter_ms: u64::try_from(RECONNECT_JITTER.as_millis()).unwrap_or(u64::MAX),
     };
@@ -108,10 +117,10 @@ fn close_all(tickets: Vec<u64>, reason: &str) -> Vec<GatewayItem> {
 /// When the process is to stop every stream is told to go elsewhere.
 async fn drain(chassis: Chassis, registry: Registry) {
     chassis.tasks.stop_token().cancelled().await;
-    registry.hand(close_all(registry.tickets(|_| true), "SHUTTING_DOWN"), note);
+    registry.hand(close_all(registry.tickets(|_| true), Reason::ShuttingDown), note);
 }
 
-/// Tells each owner once a second which sessions it has here.
+/// Tells each owner once a second which sessions it has here, and looks whose token has run out.
 struct Beats {
     chassis: Chassis,
     shards: Shards,
@@ -129,7 +138,16 @@ impl Beats {
                 () = self.chassis.clock.sleep(BEAT_EVERY) => {}
             }
             self.beat();
+            self.end_expired();
         }
+    }
+
+    /// Who stays on a stream has shown within the life of a token that their session goes on: the fact that it was
+    /// ended is told once, and may be lost.
+    fn end_expired(&self) {
+        let now = self.chassis.clock.now();
+        let expired = self.registry.tickets(|caller| caller.expires <= now);
+        self.registry.hand(close_all(expired, Reason::TokenExpired), note);
     }
 
     fn beat(&self) {

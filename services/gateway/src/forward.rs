@@ -4,14 +4,22 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use dialtone_chassis::auth::Verifier;
 use dialtone_chassis::{BoxError, Channel, Clock, Error, bearer};
 use dialtone_vocab::Reason;
 use http::{Request, Response};
+use http_body_util::{BodyExt, Limited};
 use tonic::body::Body;
 use tower_service::Service;
+
+use crate::ended::Ended;
+use crate::limits::MAX_UNARY_BYTES;
+
+/// The head of a gRPC message: whether it is compressed, and its length.
+const MESSAGE_HEAD: usize = 5;
 
 /// Whether callers of a service need a token at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +28,8 @@ pub(crate) enum Door {
     Open,
     /// Everything else; the service behind checks the same token again.
     Token,
+    /// The session stream: a token too, and its own limit for each of its frames.
+    Stream,
 }
 
 /// A public service: where it lives and who may call it.
@@ -34,6 +44,7 @@ struct Target {
 pub(crate) struct Forward {
     targets: Arc<HashMap<&'static str, Target>>,
     verifier: Verifier,
+    ended: Ended,
     clock: Clock,
 }
 
@@ -42,21 +53,27 @@ impl Forward {
     pub(crate) fn new(
         services: impl IntoIterator<Item = (&'static str, Channel, Door)>,
         verifier: Verifier,
+        ended: Ended,
         clock: Clock,
     ) -> Self {
         let targets =
             services.into_iter().map(|(name, channel, door)| (name, Target { channel, door })).collect();
-        Self { targets: Arc::new(targets), verifier, clock }
+        Self { targets: Arc::new(targets), verifier, ended, clock }
+    }
+
+    /// The full names of the public services.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &'static str> {
+        self.targets.keys().copied()
     }
 
     fn admit(&self, request: &Request<Body>) -> Result<Target, tonic::Status> {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         let target = self.targets.get(service).cloned();
         let target = target.ok_or_else(|| tonic::Status::unimplemented("no such public service"))?;
-        if target.door == Door::Token {
+        if target.door != Door::Open {
             let token = bearer(request.headers())
                 .ok_or_else(|| Error::new(Reason::TokenMissing, "this call needs an access token"))?;
-            self.verifier.verify(token, self.clock.now())?;
+            self.ended.check(&self.verifier.verify(token, self.clock.now())?)?;
         }
         Ok(target)
     }
@@ -75,11 +92,30 @@ impl Service<Request<Body>> for Forward {
         let admitted = self.admit(&request);
         Box::pin(async move {
             let answer = match admitted {
-                Ok(target) => pass_on(target.channel, request).await,
+                Ok(target) if target.door == Door::Stream => pass_on(target.channel, request).await,
+                Ok(target) => pass_on_limited(target.channel, request).await,
                 Err(status) => Err(status),
             };
             Ok(answer.unwrap_or_else(tonic::Status::into_http))
         })
+    }
+}
+
+/// Passes a call on whose request has a limit; what is too large is never held here.
+async fn pass_on_limited(channel: Channel, request: Request<Body>) -> Result<Response<Body>, tonic::Status> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let note = is_over.clone();
+    let request = request.map(|body| {
+        Body::new(Limited::new(body, MAX_UNARY_BYTES + MESSAGE_HEAD).map_err(move |_cut_or_broken| {
+            note.store(true, Ordering::Relaxed);
+            tonic::Status::out_of_range("the request is too large")
+        }))
+    });
+    let answer = pass_on(channel, request).await;
+    match is_over.load(Ordering::Relaxed) {
+        // Whatever the service made of half a request.
+        true => Err(Error::new(Reason::TooLarge, "a request has at most 1 MiB").into()),
+        false => answer,
     }
 }
 

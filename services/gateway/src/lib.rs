@@ -12,6 +12,7 @@
 
 mod bus;
 mod config;
+mod ended;
 mod forward;
 mod handle;
 pub mod limits;
@@ -29,6 +30,7 @@ use dialtone_shards::Shards;
 use tonic::service::Routes;
 
 pub use config::Config;
+use ended::Ended;
 use forward::{Door, Forward};
 use handle::Handle;
 use registry::Registry;
@@ -66,9 +68,9 @@ pub async fn start(
     config: &Config,
     peers: Peers,
 ) -> Result<Gateway, BusError> {
-    let registry = Registry::default();
+    let (registry, ended) = (Registry::new(limits::MAX_SESSIONS), Ended::default());
     let owners = bus::owners(bus);
-    bus::open(chassis, bus, shards, &registry, &owners).await?;
+    bus::open(chassis, bus, shards, &registry, &ended, &owners).await?;
     let handle = Handle::new(chassis, shards, registry, owners);
     let session = Routes::new(rpc::Door::service(handle));
     let session = server::layers(chassis, session, Some(secrets.verifier()), rpc::STREAMS);
@@ -81,9 +83,10 @@ pub async fn start(
             ("dialtone.presence.v1.Presence", peers.presence, Door::Token),
             ("dialtone.routing.v1.Messages", peers.routing, Door::Token),
             ("dialtone.offline.v1.Inbox", peers.offline, Door::Token),
-            ("dialtone.edge.v1.Session", Channel::Local(session), Door::Token),
+            ("dialtone.edge.v1.Session", Channel::Local(session), Door::Stream),
         ],
         secrets.verifier(),
+        ended,
         chassis.clock.clone(),
     );
     Ok(Gateway { routes: outer::routes(forward, config).await })

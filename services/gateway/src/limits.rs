@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 /// Largest unary request in bytes.
 pub const MAX_UNARY_BYTES: usize = 1024 * 1024;
-/// Items from the bus that wait for a session; one more closes its stream as too slow.
+/// Items from the bus that wait for a session; one more is dropped, and its stream repairs itself.
 pub const SESSION_MAILBOX: usize = 256;
 /// Frames made for a client that it has not taken yet; while there are more, its bus items wait.
 pub const SESSION_OUT: usize = 512;
@@ -24,6 +24,10 @@ pub const WATCH_TABLE: usize = 64;
 pub const BEAT_CHUNK: usize = 1_000;
 /// Streams of one process.
 pub const MAX_SESSIONS: usize = 100_000;
+/// Ended sessions that are remembered, so that their tokens open nothing here any more; one more forgets the oldest.
+pub const ENDED_SESSIONS: usize = 100_000;
+/// How long an ended session is remembered: an access token lives 15 minutes, on another clock.
+pub const ENDED_KEPT: Duration = Duration::from_secs(20 * 60);
 /// What `GoAway` tells clients to wait at least and, on top, at random.
 pub const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 /// The random part.

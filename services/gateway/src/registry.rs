@@ -9,7 +9,7 @@ use dialtone_proto::bus::v1::{GatewayItem, SessionBeat};
 use dialtone_vocab::UserId;
 use tokio::sync::mpsc;
 
-use crate::limits::{MAX_SESSIONS, SESSION_MAILBOX};
+use crate::limits::SESSION_MAILBOX;
 
 /// How far a session is at each owner, as its beats say: written by the stream, read by the beat.
 #[derive(Debug, Default)]
@@ -52,8 +52,9 @@ struct Entry {
 }
 
 /// All sessions. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Registry {
+    most: usize,
     sessions: Arc<RwLock<BTreeMap<u64, Entry>>>,
     last: Arc<AtomicU64>,
 }
@@ -77,10 +78,15 @@ pub(crate) enum Handed {
 }
 
 impl Registry {
+    /// For at most so many sessions.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, sessions: Arc::default(), last: Arc::default() }
+    }
+
     /// Adds a session; `None` when there are too many.
     pub(crate) fn add(&self, caller: Caller) -> Option<Registered> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= MAX_SESSIONS {
+        if sessions.len() >= self.most {
             return None;
         }
         let ticket = self.last.fetch_add(1, Ordering::Relaxed) + 1;
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn items_find_their_session_until_it_is_full_or_gone() {
-        let registry = Registry::default();
+        let registry = Registry::new(9);
         let mut one = registry.add(caller()).expect("room");
         let mut outcomes = Vec::new();
         registry.hand(vec![item(one.ticket), item(99)], |outcome| outcomes.push(outcome));
@@ -160,8 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_for_so_many_and_again_when_one_has_gone() {
+        let registry = Registry::new(2);
+        let one = registry.add(caller()).expect("room");
+        let two = registry.add(caller()).expect("room");
+        assert!(registry.add(caller()).is_none());
+        registry.remove(one.ticket);
+        let three = registry.add(caller()).expect("room again");
+        assert!(three.ticket > two.ticket, "tickets are never used again");
+    }
+
+    #[test]
     fn a_session_that_never_attached_has_no_beat() {
-        let registry = Registry::default();
+        let registry = Registry::new(9);
         let one = registry.add(caller()).expect("room");
         assert!(registry.beats(0).is_empty());
         one.progress.note(0, &SessionBeat { generation: 2, received: 5, ..Default::default() });

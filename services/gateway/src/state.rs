@@ -227,8 +227,9 @@ impl Session {
             }
             Up::State(edge::State { state }) => {
                 let Ok(known) = edge::ClientState::try_from(state) else {
-                    self.unknown_frames += 1;
-                    return;
+                    return self.fail(
+                        Error::new(Reason::FieldInvalid, "unknown client state").with("field", "state"),
+                    );
                 };
                 self.client_state = known;
                 Effect::Presence(bus::presence_item::Item::State(bus::SessionState { session, user, state }))
@@ -354,8 +355,11 @@ impl Session {
 
     /// Tells the client to go, and ends the stream.
     pub(crate) fn go_away(&mut self, go_away: edge::GoAway) {
+        if self.end.is_some() {
+            return;
+        }
         self.push(Down::GoAway(go_away));
-        self.end.get_or_insert(End::Clean);
+        self.end = Some(End::Clean);
     }
 
     /// Ends the stream with an error.
