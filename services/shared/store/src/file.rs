@@ -70,7 +70,8 @@ pub(crate) fn open(
     Ok((engine, opened))
 }
 
-/// Sees that the folder is ours, or makes it ours if it is new or empty.
+/// Sees that the folder is ours, or makes it ours if it is new or empty. Several processes may do so at once: the
+/// marker comes before all else, so whoever finds something in the folder looks for it afterwards.
 fn claim(folder: &Path) -> Result<(), StoreError> {
     let io = |error: io::Error| match error.kind() {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
@@ -79,14 +80,19 @@ fn claim(folder: &Path) -> Result<(), StoreError> {
         _ => damaged(folder, &error),
     };
     fs::create_dir_all(folder).map_err(io)?;
+    let is_empty = fs::read_dir(folder).map_err(io)?.next().is_none();
     let marker = folder.join(MARKER);
+    if is_empty {
+        // In place, without a draft beside it: that it exists is all it says.
+        return write_and_sync(&marker, MARKER_TEXT.as_bytes())
+            .and_then(|()| sync_folder(folder))
+            .map_err(io);
+    }
     if marker.try_exists().map_err(io)? {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(StoreError::NotOurs { path: folder.to_owned() })
     }
-    if fs::read_dir(folder).map_err(io)?.next().is_some() {
-        return Err(StoreError::NotOurs { path: folder.to_owned() });
-    }
-    write_durably(&marker, MARKER_TEXT.as_bytes()).map_err(io)
 }
 
 fn lock(home: &Path) -> Result<File, StoreError> {
@@ -102,12 +108,19 @@ fn lock(home: &Path) -> Result<File, StoreError> {
 
 /// Writes a file so that it is there as a whole or not at all, also after a power cut.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
     let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    file.write_all(content)?;
-    file.sync_all()?;
+    write_and_sync(&draft, content)?;
     fs::rename(&draft, path)?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_and_sync(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

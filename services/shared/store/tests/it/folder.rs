@@ -71,6 +71,28 @@ async fn an_empty_folder_becomes_ours() {
     assert!(folder.path().join("store/dialtone-store").exists());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_may_begin_in_a_new_folder_at_once() {
+    const SERVICES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let runtime = tokio::runtime::Handle::current();
+    for _ in 0..50 {
+        let (_folder, url) = place();
+        let start = std::sync::Barrier::new(SERVICES.len());
+        let open = |service| {
+            let _inside = runtime.enter();
+            start.wait();
+            Db::open(url.clone(), service, TABLES, 1, &Chassis::real(NodeId::new(service))).map(drop)
+        };
+        std::thread::scope(|scope| {
+            let openings = SERVICES.map(|service| {
+                let open = &open;
+                scope.spawn(move || open(service))
+            });
+            openings.map(|opening| assert_eq!(opening.join().expect("no panic"), Ok(())));
+        });
+    }
+}
+
 #[tokio::test]
 async fn a_second_opening_is_told_that_it_is_locked() {
     let (folder, url) = place();
