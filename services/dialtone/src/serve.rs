@@ -1,12 +1,15 @@
 //! `dialtone` and `dialtone run`: a process with some services, until it is told to stop.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dialtone_bus::Bus;
+use dialtone_chassis::listen::ListenError;
 use dialtone_chassis::{Chassis, listen, ops, server, telemetry};
 use dialtone_store::StoreUrl;
 use dialtone_vocab::NodeId;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::settings::{SERVICES, Settings};
@@ -26,10 +29,11 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     // Ports first: a port in use must not leave a store behind that was only just made.
     let lives = |service: &str| services.iter().any(|name| name == service);
     let ops_listener = listen::bind(settings.ops.listen, "ops.listen").await?;
-    let public_listener = match lives("gateway") {
-        true => Some(listen::bind(settings.gateway.listen, "gateway.listen").await?),
-        false => None,
-    };
+    let public_listener = bind_if(lives("gateway"), settings.gateway.listen, "gateway.listen").await?;
+    let centre_listener = bind_if(lives("centre"), settings.centre.listen, "centre.listen").await?;
+    // Others call what lives here, unless everything does, or nothing that is called.
+    let is_called = services.len() < SERVICES.len() && services.iter().any(|name| system::is_called(name));
+    let internal_listener = bind_if(is_called, settings.internal.listen, "internal.listen").await?;
     let secrets = system::secrets(&settings, &store, &chassis)?;
     let bus = Bus::connect(&settings.bus.url, &chassis).await?;
     let ground = Ground {
@@ -42,8 +46,8 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     };
     let System { public, internal, centre } = system::start(&settings, services, &ground).await?;
     let handsets = centre.as_ref().map(dialtone_sms::centre::Centre::handsets).unwrap_or_default();
-    if let Some(centre) = &centre {
-        centre.listen(settings.centre.listen).await?;
+    if let (Some(listener), Some(centre)) = (centre_listener, &centre) {
+        centre.listen(listener);
     }
     listen::serve(
         &chassis,
@@ -54,8 +58,7 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     if let (Some(listener), Some(routes)) = (public_listener, public) {
         listen::serve(&chassis, listener, routes, "gateway");
     }
-    if services.len() < SERVICES.len() && !internal.is_empty() {
-        let listener = listen::bind(settings.internal.listen, "internal.listen").await?;
+    if let Some(listener) = internal_listener {
         listen::serve(&chassis, listener, server::join(internal), "internal");
     }
     greet(&settings, services);
@@ -64,6 +67,14 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     stop(&chassis, &settings).await;
     chassis.blocking.run(move || telemetry.flush()).await;
     Ok(())
+}
+
+async fn bind_if(
+    wanted: bool,
+    addr: SocketAddr,
+    setting: &'static str,
+) -> Result<Option<TcpListener>, ListenError> {
+    if wanted { listen::bind(addr, setting).await.map(Some) } else { Ok(None) }
 }
 
 async fn until_told() -> Result<()> {

@@ -53,6 +53,11 @@ pub struct System {
 /// The services that gRPC calls go to; the others are reached by the bus alone.
 const NEEDED: &[&str] = &["identity", "contacts", "presence", "routing", "offline", "sms"];
 
+/// Whether other processes call this service by gRPC.
+pub fn is_called(service: &str) -> bool {
+    NEEDED.contains(&service)
+}
+
 /// The gRPC services of a service.
 fn grpc_names(service: &str) -> &'static [&'static str] {
     match service {

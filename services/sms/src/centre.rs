@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dialtone_chassis::Chassis;
-use dialtone_chassis::listen::{self, ListenError};
 use dialtone_proto::sms::sim::v1::Sms;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -62,15 +61,9 @@ impl Centre {
         self.network.list(number.to_owned()).await
     }
 
-    /// Listens for binds; the address it got.
-    ///
-    /// # Errors
-    /// [`ListenError`] when the port is taken.
-    pub async fn listen(&self, addr: SocketAddr) -> Result<SocketAddr, ListenError> {
-        let listener = listen::bind(addr, "centre.listen").await?;
-        let bound = listener.local_addr().unwrap_or(addr);
+    /// Takes binds on a port.
+    pub fn listen(&self, listener: TcpListener) {
         self.chassis.tasks.spawn("centre accept", self.clone().accept(listener));
-        Ok(bound)
     }
 
     async fn accept(self, listener: TcpListener) {

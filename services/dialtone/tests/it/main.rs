@@ -5,7 +5,11 @@
     reason = "the test is the world around the system: it owns the clock and collects what phones saw"
 )]
 
+mod canary;
 mod judge;
 mod pipe;
+mod process;
+mod start;
+mod tour;
 mod weather;
 mod world;

@@ -41,7 +41,8 @@ struct User {
     session: Option<Session>,
 }
 
-fn number(place: usize) -> String {
+/// The number of a user.
+pub(crate) fn number(place: usize) -> String {
     format!("+1415555010{place}")
 }
 
@@ -132,7 +133,7 @@ fn content(body: Option<dialtone_proto::types::v1::Body>) -> String {
 }
 
 /// One episode; what was wrong, and how many messages the storm hit.
-fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<String>) {
+pub(crate) fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<String>) {
     let mut world = World::new(seed, sabotage);
     let journal = Shared::default();
     let mut users = Vec::new();

@@ -88,7 +88,9 @@ async fn services_may_begin_in_a_new_folder_at_once() {
                 let open = &open;
                 scope.spawn(move || open(service))
             });
-            openings.map(|opening| assert_eq!(opening.join().expect("no panic"), Ok(())));
+            for opening in openings {
+                assert_eq!(opening.join().expect("no panic"), Ok(()));
+            }
         });
     }
 }
