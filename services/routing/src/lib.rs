@@ -16,6 +16,7 @@ mod bus;
 mod config;
 mod decide;
 mod handle;
+pub mod ledger;
 pub mod limits;
 mod metrics;
 mod outbox;

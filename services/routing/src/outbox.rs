@@ -7,15 +7,16 @@ mod tell;
 
 pub(crate) use send::conversation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use dialtone_attach::{Attachments, SessionKey};
 use dialtone_bus::{Bus, Fan};
 use dialtone_chassis::{Chassis, Error};
-use dialtone_log::{Due, Log, LogStore, Write};
+use dialtone_log::{Due, Log, LogError, LogStore, Write};
 use dialtone_proto::bus::v1::{self as bus, ToGateway, ToOffline, ToSms};
 use dialtone_proto::log::v1::OutboxEntry;
+use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
 use dialtone_proto::routing::v1::{Accepted, RevokeResponse, SendRequest};
 use dialtone_shards::{Hive, Resident, Rest, Shards};
 use dialtone_vocab::{DeviceId, NodeId, PhoneNumber, UnixMillis, UserId};
@@ -131,6 +132,9 @@ impl Resident for Resides {
         let first = opened.entries.first().map_or(resides.log.tail() + 1, |entry| entry.idx);
         let floor = opened.marks.get("floor").clamp(1, first);
         let next = resides.restore(floor, first, &opened.entries)?;
+        for (device, seq) in resides.state.last_seqs() {
+            resides.log.mark(dialtone_log::mark_name("seq/", &device.0.to_be_bytes()), seq);
+        }
         for next in next {
             if let Next::Submit(idx) = next {
                 resides.submit(idx);
@@ -182,31 +186,63 @@ impl Resides {
 
     /// Rebuilds the state from everything since the floor; what is still to be handed to the SMS service.
     fn restore(&mut self, floor: u64, first: u64, entries: &[dialtone_log::Entry]) -> Option<Vec<Next>> {
-        let mut next = Vec::new();
-        let mut from = floor;
-        while from < first {
-            let page = self.shared.logs.read(self.log.id(), from, first - 1, PAGE, self.now());
-            let page =
-                page.inspect_err(|error| tracing::error!(%error, "an outbox could not be read")).ok()?;
-            for entry in &page.entries {
-                next.extend(self.restore_one(entry));
-            }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
-        }
+        let (mut next, mut old) = (Vec::new(), BTreeSet::new());
+        let mut one = |state: &mut Outbox, idx: u64, entry: &OutboxEntry| {
+            next.extend(state.restore(idx, entry));
+            old.extend(state.is_unanswered(idx, entry));
+        };
+        self.each(floor, first - 1, &mut one).ok()?;
         for entry in entries {
-            next.extend(self.restore_one(entry));
+            if let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) {
+                one(&mut self.state, entry.idx, &decoded);
+            }
+        }
+        for of in old {
+            self.recall(of).ok()?;
         }
         self.state.restored();
         Some(next)
     }
 
-    fn restore_one(&mut self, entry: &dialtone_log::Entry) -> Vec<Next> {
-        let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) else { return Vec::new() };
-        self.state.restore(entry.idx, &decoded)
+    /// Reads a message that is no longer in memory back, with what stands behind it.
+    fn recall(&mut self, of: u64) -> Result<(), LogError> {
+        let tail = self.log.tail();
+        self.each(of, tail, &mut |state, idx, entry| {
+            let about = match &entry.entry {
+                Some(Kind::Message(_)) => idx,
+                Some(Kind::Withdraw(withdraw)) => withdraw.of,
+                Some(Kind::Decision(decision)) => decision.of,
+                Some(Kind::Sms(sms)) => sms.of,
+                None => 0,
+            };
+            if about == of {
+                state.recall(idx, entry);
+            }
+        })
+    }
+
+    /// Reads entries from the store, a page at a time.
+    fn each(
+        &mut self,
+        mut from: u64,
+        upto: u64,
+        look: &mut impl FnMut(&mut Outbox, u64, &OutboxEntry),
+    ) -> Result<(), LogError> {
+        while from <= upto {
+            let page = self.shared.logs.read(self.log.id(), from, upto, PAGE, self.now());
+            let page = page.inspect_err(|error| tracing::error!(%error, "an outbox could not be read"))?;
+            for entry in &page.entries {
+                if let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) {
+                    look(&mut self.state, entry.idx, &decoded);
+                }
+            }
+            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+        }
+        Ok(())
     }
 
     /// Appends an entry; its index.
-    fn append(&mut self, entry: dialtone_proto::log::v1::outbox_entry::Entry) -> u64 {
+    fn append(&mut self, entry: Kind) -> u64 {
         let entry = OutboxEntry { entry: Some(entry) };
         let idx = self.log.push(1, entry.encode_to_vec());
         self.state.pushed(idx, &entry);
@@ -238,6 +274,8 @@ impl Resides {
             self.log.flush_marks();
         } else if self.busy && self.is_level() {
             self.busy = false;
+            // The marks go along: whoever comes next, or only counts, finds how far the answers were settled.
+            self.log.flush_marks();
             self.log.due_done(DUE_BUSY);
         }
         self.kick();

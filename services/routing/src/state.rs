@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dialtone_log::{Marks, Source};
+use dialtone_proto::bus::v1::offer_answer::Kind as Answer;
 use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
 use dialtone_proto::log::v1::outbox_message::Route;
 use dialtone_proto::log::v1::{
@@ -19,8 +20,6 @@ pub(crate) struct Sent {
     pub(crate) message: OutboxMessage,
     /// In the log for good.
     pub(crate) settled: bool,
-    /// The inbox has it.
-    pub(crate) kept: bool,
     /// Its withdraw: index, why, and whether the receiver answered that it came too late.
     pub(crate) withdraw: Option<(u64, withdraw::Why)>,
     pub(crate) too_late: bool,
@@ -74,6 +73,19 @@ pub(crate) enum Next {
     Settled { receiver: UserId, upto: u64 },
     /// A revocation can be answered.
     Revocation(u64),
+}
+
+/// What an inbox's answer asks for. Only when that is settled may the mark pass the position.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing: the position is done.
+    Done,
+    /// Its message was decided before: done when that decision is settled.
+    Decided,
+    /// This decision.
+    Decide(decision::Kind, String),
+    /// It goes as SMS, if the number still is the receiver's.
+    Claim,
 }
 
 /// How far a receiver's devices got with what was sent there.
@@ -135,16 +147,54 @@ impl Outbox {
         self.settle(idx, entry)
     }
 
-    /// After the entries: what was settled without a decision is kept, or was withdrawn too late.
+    /// The message of a withdraw that was not answered, if it is not in memory.
+    pub(crate) fn is_unanswered(&self, idx: u64, entry: &OutboxEntry) -> Option<u64> {
+        let Some(Kind::Withdraw(Withdraw { of, receiver, .. })) = &entry.entry else { return None };
+        let settled = UserId::from_slice(receiver).map_or(0, |receiver| self.settled_of(receiver));
+        (idx > settled && !self.sent.contains_key(of)).then_some(*of)
+    }
+
+    /// An entry of a message that is no longer in memory, which was finished: the message itself, then what stands
+    /// behind it. Nothing follows from it again; [`Outbox::restored`] is due after the last one.
+    pub(crate) fn recall(&mut self, idx: u64, entry: &OutboxEntry) {
+        let of = match &entry.entry {
+            Some(Kind::Message(message)) => {
+                self.by_seq.insert((DeviceId(message.device), message.client_seq), idx);
+                let sent = Sent { message: message.clone(), settled: true, ..Sent::default() };
+                self.sent.entry(idx).or_insert(sent);
+                self.open.insert(idx);
+                idx
+            }
+            Some(Kind::Withdraw(withdraw)) => withdraw.of,
+            Some(Kind::Decision(decision)) => decision.of,
+            Some(Kind::Sms(sms)) => sms.of,
+            None => return,
+        };
+        if of != idx {
+            self.pushed(idx, entry);
+        }
+        let Some(sent) = self.sent.get_mut(&of) else { return };
+        if let Some((_, _, settled)) = &mut sent.decision {
+            *settled = true;
+        }
+        sent.sms_taken |= sent.is_sms();
+    }
+
+    /// After the entries: a withdraw that is settled without a decision came too late.
     pub(crate) fn restored(&mut self) {
-        for (idx, sent) in &mut self.sent {
+        for sent in self.sent.values_mut() {
             let source = sent.receiver().and_then(|receiver| self.sources.get(&receiver));
             let settled = source.map_or(0, Source::settled);
             if sent.decision.is_none() {
-                sent.kept = *idx <= settled;
-                sent.too_late = sent.withdraw.is_some_and(|(withdraw, _)| withdraw <= settled);
+                sent.too_late |= sent.withdraw.is_some_and(|(withdraw, _)| withdraw <= settled);
             }
         }
+    }
+
+    /// The last numbers of all devices. At opening they are marks again: those that were found in entries only would
+    /// else be forgotten with the bucket.
+    pub(crate) fn last_seqs(&self) -> impl Iterator<Item = (DeviceId, u64)> {
+        self.last_seq.iter().map(|(device, seq)| (*device, *seq))
     }
 
     /// The last number of a device, under way or settled.
@@ -205,8 +255,8 @@ impl Outbox {
     fn settle_entry(&mut self, idx: u64, entry: &OutboxEntry) -> Vec<Next> {
         match &entry.entry {
             Some(Kind::Message(message)) => self.settle_message(idx, message),
-            Some(Kind::Withdraw(Withdraw { of, .. })) => {
-                if let Some(receiver) = self.sent.get(of).and_then(Sent::receiver) {
+            Some(Kind::Withdraw(Withdraw { receiver, .. })) => {
+                if let Ok(receiver) = UserId::from_slice(receiver) {
                     self.source(receiver).add(idx);
                 }
                 Vec::new()
@@ -285,6 +335,38 @@ impl Outbox {
         self.withdraws.get(&position).copied().unwrap_or(position)
     }
 
+    /// An inbox has answered for a position, for the first time: what follows.
+    pub(crate) fn answered(&mut self, position: u64, answer: Answer, why: &str) -> Verdict {
+        let of = self.message_at(position);
+        let Some(sent) = self.sent.get_mut(&of) else { return Verdict::Done };
+        if sent.decision.is_some() {
+            return Verdict::Decided;
+        }
+        let because = sent.withdraw.map(|(_, why)| why);
+        match answer {
+            Answer::Kept => Verdict::Done,
+            Answer::Delivered | Answer::Unspecified => {
+                sent.too_late = true;
+                Verdict::Done
+            }
+            Answer::NumberMoved => Verdict::Decide(decision::Kind::Failed, "NUMBER_MOVED".into()),
+            // A decision's reason is that of the withdraw, if there is one.
+            Answer::Declined if because == Some(withdraw::Why::Revoke) => {
+                Verdict::Decide(decision::Kind::Revoked, String::new())
+            }
+            Answer::Declined if sent.message.sms_if_offline => Verdict::Claim,
+            Answer::Declined => Verdict::Decide(decision::Kind::Failed, why.to_owned()),
+            Answer::Withdrawn if because == Some(withdraw::Why::Fallback) => Verdict::Claim,
+            Answer::Withdrawn => Verdict::Decide(decision::Kind::Revoked, String::new()),
+        }
+    }
+
+    /// Whether the first decision about a message is settled.
+    pub(crate) fn is_decided(&self, of: u64) -> bool {
+        let decision = self.sent.get(&of).and_then(|sent| sent.decision.as_ref());
+        decision.is_none_or(|(_, _, settled)| *settled)
+    }
+
     /// A receiver's devices got further; whether that is news.
     pub(crate) fn watermark(&mut self, receiver: UserId, delivered: u64, read: u64) -> bool {
         let known = self.watermarks.entry(receiver).or_default();
@@ -294,12 +376,13 @@ impl Outbox {
         *known != before
     }
 
-    /// Whether a message was delivered, as far as watermarks tell.
+    /// Whether a message was delivered, as far as watermarks tell. They are cumulative and pass over what was
+    /// withdrawn: of a message with a withdraw only the answer to that tells.
     pub(crate) fn is_delivered(&self, idx: u64) -> bool {
         let Some(sent) = self.sent.get(&idx) else { return false };
         let receiver = sent.receiver().and_then(|receiver| self.watermarks.get(&receiver));
-        sent.too_late
-            || (sent.decision.is_none() && receiver.is_some_and(|watermark| watermark.delivered >= idx))
+        let covered = receiver.is_some_and(|watermark| watermark.delivered >= idx);
+        sent.too_late || (covered && sent.decision.is_none() && sent.withdraw.is_none())
     }
 
     /// Messages whose fallback is due: each is to be withdrawn.
@@ -313,17 +396,23 @@ impl Outbox {
         due.into_iter().map(|(_, idx)| idx).filter(may).collect()
     }
 
-    /// Whether anything is still to be done about a message.
+    /// Whether nothing is to be done about a message any more, and its answers are settled.
     fn is_finished(&self, idx: u64, sent: &Sent) -> bool {
-        if !sent.settled {
+        let last = sent.withdraw.map_or(idx, |(withdraw, _)| withdraw);
+        if !sent.settled || sent.receiver().is_some_and(|receiver| self.settled_of(receiver) < last) {
             return false;
         }
         match (&sent.decision, sent.receiver()) {
             (Some((decision::Kind::SmsClaimed, _, settled)), _) => *settled && sent.sms_taken,
             (Some((_, _, settled)), _) => *settled,
             (None, None) => sent.sms_taken,
-            (None, Some(_)) => sent.kept && (self.is_delivered(idx) || sent.message.show_until_ms == 0),
+            (None, Some(_)) => self.is_delivered(idx) || sent.message.show_until_ms == 0,
         }
+    }
+
+    /// How far a receiver's answers are settled.
+    fn settled_of(&self, receiver: UserId) -> u64 {
+        self.sources.get(&receiver).map_or(0, Source::settled)
     }
 
     /// Below this index everything is finished; what was finished long ago is forgotten.
@@ -352,3 +441,6 @@ impl Outbox {
         self.open.is_empty() && self.sources.values().all(Source::is_level)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,13 @@ use dialtone_proto::bus::v1::{
 };
 use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
 use dialtone_proto::log::v1::outbox_message::Route;
-use dialtone_proto::log::v1::{Decision, decision, withdraw};
+use dialtone_proto::log::v1::{Decision, decision};
 use dialtone_proto::types::v1::{Recipient, TypedNumber, recipient::To};
 use dialtone_vocab::{LogId, NodeId, UserId};
 
 use super::Resides;
 use crate::metrics;
+use crate::state::Verdict;
 
 impl Resides {
     /// Offers what is due to every receiver.
@@ -111,74 +112,25 @@ impl Resides {
     async fn answered(&mut self, receiver: UserId, position: u64, answer: Answer, why: &str) {
         let of = self.state.message_at(position);
         metrics::answered(answer);
-        let decided = self.state.sent.get(&of).is_some_and(|sent| sent.decision.is_some());
-        let decision = match answer {
-            Answer::Kept => {
-                if let Some(sent) = self.state.sent.get_mut(&of) {
-                    sent.kept = true;
-                }
-                None
+        let (kind, reason) = match self.state.answered(position, answer, why) {
+            Verdict::Decide(kind, reason) => (kind, reason),
+            Verdict::Claim => self.claim(of).await,
+            // Entries settle in order: the last one that is under way settles no earlier than the decision.
+            Verdict::Decided if !self.state.is_decided(of) => {
+                return self.state.follows(self.log.last(), receiver, position);
             }
-            Answer::Delivered | Answer::Unspecified => {
-                if let Some(sent) = self.state.sent.get_mut(&of) {
-                    sent.too_late = true;
-                }
-                self.answer_revocation(of);
-                None
-            }
-            Answer::NumberMoved => Some((decision::Kind::Failed, "NUMBER_MOVED".to_owned())),
-            Answer::Declined => Some(self.declined(of, why).await),
-            Answer::Withdrawn => Some(self.withdrawn(of).await),
-        };
-        match decision.filter(|_| !decided) {
-            None if decided => self.after_decision(of, receiver, position),
-            None => {
+            Verdict::Decided | Verdict::Done => {
                 if let Some(next) = self.state.done(receiver, position) {
                     self.follow(next);
                 }
+                return self.answer_revocation(of);
             }
-            Some((kind, reason)) => {
-                let at_ms = self.now().0;
-                let idx = self.append(Kind::Decision(Decision { of, kind: kind.into(), reason, at_ms }));
-                self.state.follows(idx, receiver, position);
-                if self.shared.sabotage.sms_before_claim_settled && kind == decision::Kind::SmsClaimed {
-                    self.submit(of);
-                }
-            }
-        }
-    }
-
-    /// The message was decided before: the position is done when that decision is settled.
-    fn after_decision(&mut self, of: u64, receiver: UserId, position: u64) {
-        let settled = self
-            .state
-            .sent
-            .get(&of)
-            .and_then(|sent| sent.decision.as_ref())
-            .is_none_or(|(_, _, settled)| *settled);
-        if settled {
-            if let Some(next) = self.state.done(receiver, position) {
-                self.follow(next);
-            }
-        } else {
-            // Entries settle in order: one appended now settles after the decision, and marks only follow then.
-            self.state.follows(self.log.last(), receiver, position);
-        }
-    }
-
-    async fn declined(&mut self, of: u64, why: &str) -> (decision::Kind, String) {
-        let Some(sent) = self.state.sent.get(&of) else { return (decision::Kind::Failed, why.to_owned()) };
-        match sent.withdraw {
-            Some((_, withdraw::Why::Revoke)) => (decision::Kind::Revoked, String::new()),
-            _ if sent.message.sms_if_offline => self.claim(of).await,
-            _ => (decision::Kind::Failed, why.to_owned()),
-        }
-    }
-
-    async fn withdrawn(&mut self, of: u64) -> (decision::Kind, String) {
-        match self.state.sent.get(&of).and_then(|sent| sent.withdraw) {
-            Some((_, withdraw::Why::Fallback)) => self.claim(of).await,
-            _ => (decision::Kind::Revoked, String::new()),
+        };
+        let at_ms = self.now().0;
+        let idx = self.append(Kind::Decision(Decision { of, kind: kind.into(), reason, at_ms }));
+        self.state.follows(idx, receiver, position);
+        if self.shared.sabotage.sms_before_claim_settled && kind == decision::Kind::SmsClaimed {
+            self.submit(of);
         }
     }
 

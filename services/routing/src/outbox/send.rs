@@ -195,6 +195,12 @@ impl Resides {
     }
 
     pub(super) fn revoke(&mut self, idx: u64, answer: oneshot::Sender<Result<RevokeResponse, Error>>) {
+        if !self.state.sent.contains_key(&idx) && idx > 0 && idx <= self.log.tail() {
+            // Older than what is in memory: it may still wait in an inbox.
+            if self.recall(idx).is_ok() {
+                self.state.restored();
+            }
+        }
         if !self.state.sent.get(&idx).is_some_and(|sent| sent.settled) {
             let error =
                 Error::new(Reason::FieldInvalid, "no message of yours that could still be taken back")
