@@ -115,6 +115,9 @@ impl Resident for Resides {
             sent_watermarks: BTreeMap::new(),
             due: None,
         };
+        for (source, position) in resides.state.taken() {
+            resides.log.mark(dialtone_log::mark_name("taken/", source.as_bytes()), position);
+        }
         resides.count_acked();
         Some(resides)
     }

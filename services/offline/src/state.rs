@@ -256,6 +256,12 @@ impl Inbox {
         answer
     }
 
+    /// How far sources were taken, as the entries in memory say. At opening this is marks again: what was found in
+    /// entries only would else be forgotten with the bucket, and taken twice.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = (LogId, u64)> {
+        self.entries.values().filter_map(source_of)
+    }
+
     /// The first index in memory.
     pub(crate) fn first_in_memory(&self) -> Option<u64> {
         self.entries.first_key_value().map(|(idx, _)| *idx)

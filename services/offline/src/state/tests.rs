@@ -94,7 +94,7 @@ enum Event {
     TakeBack { source: usize, nth: usize },
     Offer { source: usize, skip: usize, wrong: bool, around: Circumstances },
     SourceSettles { source: usize },
-    Write,
+    Write { marks: bool },
     Settle,
     Ack { device: u32, idx: u64 },
     Read { with: usize, idx: u64 },
@@ -117,7 +117,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (source(), 0..4_usize, prop::bool::weighted(0.1), around)
             .prop_map(|(source, skip, wrong, around)| Event::Offer { source, skip, wrong, around }),
         2 => source().prop_map(|source| Event::SourceSettles { source }),
-        5 => Just(Event::Write),
+        5 => any::<bool>().prop_map(|marks| Event::Write { marks }),
         5 => Just(Event::Settle),
         3 => (1..3_u32, 0..20_u64).prop_map(|(device, idx)| Event::Ack { device, idx }),
         1 => (source(), 0..20_u64).prop_map(|(with, idx)| Event::Read { with, idx }),
@@ -140,6 +140,13 @@ struct Offering {
     watermark: Watermark,
 }
 
+/// A write under way; marks go along with some.
+struct Flight {
+    upto: usize,
+    acks: Vec<(DeviceId, u64)>,
+    marks: Option<BTreeMap<LogId, u64>>,
+}
+
 /// An inbox as its actor drives it, with all that was ever pushed beside it.
 struct Model {
     inbox: Inbox,
@@ -147,7 +154,12 @@ struct Model {
     entries: Vec<InboxEntry>,
     /// Settled, in the write under way, and written with it.
     settled: usize,
-    flight: Option<(usize, Vec<(DeviceId, u64)>)>,
+    flight: Option<Flight>,
+    /// How far sources were taken: as it is to be written, and as it is on disk.
+    marks: BTreeMap<LogId, u64>,
+    on_disk: BTreeMap<LogId, u64>,
+    /// Entries that the marks on disk know.
+    marked: usize,
     acking: Vec<(DeviceId, u64)>,
     acks: BTreeMap<DeviceId, u64>,
     reads: BTreeMap<UserId, u64>,
@@ -178,6 +190,9 @@ impl Model {
             entries: Vec::new(),
             settled: 0,
             flight: None,
+            marks: BTreeMap::new(),
+            on_disk: BTreeMap::new(),
+            marked: 0,
             acking: Vec::new(),
             acks: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -201,11 +216,14 @@ impl Model {
                 source.settled +=
                     usize::from(next.is_some_and(|it| source.answers.contains_key(&it.position)));
             }
-            Event::Write if self.flight.is_none() => {
-                self.flight = Some((self.entries.len(), std::mem::take(&mut self.acking)));
+            Event::Write { marks } if self.flight.is_none() => {
+                let acks = std::mem::take(&mut self.acking);
+                let all = marks || !acks.is_empty();
+                let marks = all.then(|| std::mem::take(&mut self.marks));
+                self.flight = Some(Flight { upto: self.entries.len(), acks, marks });
             }
             Event::Settle => self.settle(),
-            Event::Write => {}
+            Event::Write { .. } => {}
             Event::Ack { device, idx } => self.ack(DeviceId(device), idx),
             Event::Read { with, idx } => self.read(self.sources[with].user, idx),
             Event::Taken { source } => {
@@ -304,7 +322,7 @@ impl Model {
     }
 
     fn check_withdrawal(&self, at: usize, answer: Answer) {
-        let in_flight = self.flight.iter().flat_map(|(_, acks)| acks).chain(&self.acking);
+        let in_flight = self.flight.iter().flat_map(|flight| &flight.acks).chain(&self.acking);
         let acked = self.acks.values().copied().chain(in_flight.map(|(_, idx)| *idx)).max().unwrap_or(0);
         match &self.entries[at].entry {
             Some(Kind::Message(_)) if idx(at) <= acked => assert_eq!(answer, Answer::Delivered, "acked"),
@@ -339,8 +357,8 @@ impl Model {
     }
 
     fn settle(&mut self) {
-        let Some((upto, acks)) = self.flight.take() else { return };
-        self.settled = upto;
+        let Some(flight) = self.flight.take() else { return };
+        let (upto, acks) = self.written(flight);
         let entries: Vec<_> =
             self.entries[..upto].iter().zip(1..).map(|(entry, idx)| row(idx, entry)).collect();
         for (device, idx) in acks {
@@ -349,9 +367,25 @@ impl Model {
         }
         self.count();
         for Answered { source, position, answer } in self.inbox.settled(upto as u64, &entries) {
+            self.mark(source, position);
             let source = self.sources.iter().position(|it| it.log == source).expect("known");
             self.told(source, position, answer);
         }
+    }
+
+    fn mark(&mut self, source: LogId, position: u64) {
+        let mark = self.marks.entry(source).or_default();
+        *mark = position.max(*mark);
+    }
+
+    /// A write is on disk.
+    fn written(&mut self, flight: Flight) -> (usize, Vec<(DeviceId, u64)>) {
+        if let Some(marks) = flight.marks {
+            self.marked = self.settled;
+            self.on_disk.extend(marks);
+        }
+        self.settled = flight.upto;
+        (flight.upto, flight.acks)
     }
 
     fn count(&mut self) {
@@ -388,17 +422,18 @@ impl Model {
     /// The next process finds what was written: the marks lag as far as a log lets them, all but the acks.
     fn restart(&mut self, written: bool, memory: usize, rested: bool) {
         self.rested |= rested;
-        if let Some((upto, acks)) = self.flight.take().filter(|_| written) {
-            self.settled = upto;
+        if let Some(flight) = self.flight.take().filter(|_| written) {
+            let (_, acks) = self.written(flight);
             self.acks.extend(acks);
         }
         self.entries.truncate(self.settled);
         self.acking.clear();
-        let first = self.settled.saturating_sub(memory);
+        self.marks.clear();
+        // A log's end is read back to where the marks know everything, or further.
+        let first = self.settled.saturating_sub(memory).min(self.marked);
         let mut marks = Vec::new();
-        for entry in &self.entries[..first] {
-            let (source, position) = source_of(entry).expect("taken from somewhere");
-            marks.push((dialtone_log::mark_name("taken/", source.as_bytes()), position));
+        for (source, position) in &self.on_disk {
+            marks.push((dialtone_log::mark_name("taken/", source.as_bytes()), *position));
         }
         for (device, idx) in &self.acks {
             marks.push((dialtone_log::mark_name("ack/", &device.0.to_be_bytes()), *idx));
@@ -415,6 +450,8 @@ impl Model {
         for entry in &self.entries[..first] {
             self.inbox.recall_stub(entry);
         }
+        let taken: Vec<_> = self.inbox.taken().collect();
+        taken.into_iter().for_each(|(source, position)| self.mark(source, position));
         self.count();
     }
 
