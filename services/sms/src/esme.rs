@@ -213,19 +213,18 @@ impl Driver {
         }
     }
 
-    /// Until something ends it. A stop takes no more submits, and waits a little for the answers under way.
+    /// Until something ends it. A stop leaves a little time for texts that have begun to leave.
     async fn take_turns(&mut self, session: &mut Session) -> Result<Infallible, &'static str> {
         let (clock, stop) = (session.clock.clone(), self.chassis.tasks.stop_token());
         let (mut look_at, mut leave_at) = (clock.instant() + LOOK_EVERY, None);
         loop {
-            if leave_at.is_some_and(|at| session.window.is_empty() || clock.instant() >= at) {
-                session.say(CommandStatus::EsmeRok, Pdu::Unbind).await?;
-                return Err("stopping");
-            }
-            let room = session.window.len() < WINDOW && leave_at.is_none();
+            let room = session.window.len() < WINDOW;
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(clock.instant() + DRAIN_WITHIN),
+                () = clock.sleep_until(leave_at.unwrap_or(look_at)), if leave_at.is_some() => {
+                    return session.leave().await;
+                }
                 () = clock.sleep_until(look_at) => {
                     look_at = clock.instant() + LOOK_EVERY;
                     session.look_after().await?;
@@ -243,7 +242,8 @@ impl Driver {
                 },
                 job = self.queue.recv(), if room => match job {
                     Some(job) => session.submit(job).await?,
-                    None => return Err("stopping"),
+                    // Everybody who may submit has ended.
+                    None => return session.leave().await,
                 },
             }
         }
@@ -317,6 +317,11 @@ impl Session {
         // SMPP 3.4: 1 to 0x7fffffff.
         self.sequence = if self.sequence >= 0x7fff_ffff { 1 } else { self.sequence + 1 };
         self.sequence
+    }
+
+    async fn leave(&mut self) -> Result<Infallible, &'static str> {
+        self.say(CommandStatus::EsmeRok, Pdu::Unbind).await?;
+        Err("stopping")
     }
 
     async fn say(&mut self, status: CommandStatus, pdu: impl Into<Pdu>) -> Result<(), &'static str> {

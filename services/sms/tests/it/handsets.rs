@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dialtone_chassis::{Channel, Chassis, Error, server};
+use dialtone_chassis::{Channel, Chassis, Error, listen, server};
 use dialtone_proto::sms::sim::v1::handsets_client::HandsetsClient;
 use dialtone_proto::sms::sim::v1::{SendSmsRequest, SetPowerRequest};
 use dialtone_proto::types::v1::FateKind;
@@ -99,7 +99,9 @@ async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
 async fn over_a_real_tcp_connection_there_and_back_and_again_after_the_centre_was_away() {
     let operator = Chassis::for_tests(2);
     let (centre, _) = centre(&operator);
-    let addr = centre.listen(([127, 0, 0, 1], 0).into()).await.expect("a free port");
+    let listener = listen::bind(([127, 0, 0, 1], 0).into(), "centre.listen").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    centre.listen(listener);
     let dial = dialtone_sms::tcp(addr.to_string());
     let mut world = start(Setup { dial: Some(dial), ..Setup::default() }).await;
     world.sends([message(1, &"over TCP 😀 ".repeat(20))]).await;
@@ -112,8 +114,7 @@ async fn over_a_real_tcp_connection_there_and_back_and_again_after_the_centre_wa
     world.sends([message(2, "waits for the operator")]).await;
     let operator = Chassis::for_tests(3);
     let (centre, _) = self::centre(&operator);
-    // The same port: whoever took it meanwhile would be named.
-    until(async || centre.listen(addr).await.ok()).await;
+    centre.listen(until(async || listen::bind(addr, "centre.listen").await.ok()).await);
     assert_eq!(world.result().await, (2, FateKind::SmsSubmitted, String::new()));
     assert_eq!(centre.sms_of(STRANGER).await[0].text, "waits for the operator");
 }
