@@ -1,0 +1,9 @@
+//! Offline through both its doors, with fakes for its neighbours on the bus.
+
+mod attaching;
+mod far;
+mod history;
+mod sabotage;
+mod taking;
+mod withdrawing;
+mod world;
