@@ -12,11 +12,11 @@ use tokio::sync::broadcast;
 use crate::bus::CodeSender;
 use crate::config::Config;
 use crate::error;
-use crate::limits::{ACCESS_LIFE, CAS_TRIES, FLOW_EVENTS, NAME_CHARS, REFRESH_LIFE};
+use crate::limits::{ACCESS_LIFE, CAS_TRIES, DEVICES, FLOW_EVENTS, NAME_CHARS, REFRESH_LIFE};
 use crate::metrics;
 use crate::rows::{DeviceRow, FlowRow, SessionRow};
 use crate::state::{CodeVerdict, Stage};
-use crate::store::{Enrolled, Enrolment, FlowId, Seen, Store, number_budget, prefix_budget};
+use crate::store::{Enroll, Enrolled, Enrolment, FlowId, Seen, Store, number_budget, prefix_budget};
 
 /// A prefix's budget is for an hour.
 const PREFIX_PERIOD: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -175,13 +175,14 @@ impl Handle {
     /// Budgets are consumed durably before anything is sent; without a store nothing is sent.
     async fn take_budget(&self, number: PhoneNumber) -> Result<(), Error> {
         let spent = |wait| Error::new(Reason::SmsBudget, "too many SMS to this number").retry_after(wait);
-        let most = self.config.prefix_sms_per_hour;
-        self.take(number_budget(self.key.hash(number)), crate::rows::BudgetRow::take)
-            .await?
-            .map_err(spent)?;
+        let (key, most) = (number_budget(self.key.hash(number)), self.config.prefix_sms_per_hour);
+        // Looked at first, so that neither budget pays for what the other one refuses.
+        let seen = self.store.budget(&key).map_err(|error| error::store(&error))?;
+        seen.row.wait(self.now()).map_or(Ok(()), |wait| Err(spent(wait)))?;
         self.take(prefix_budget(number), |row, now| row.take_flat(most, PREFIX_PERIOD, now))
             .await?
-            .map_err(spent)
+            .map_err(spent)?;
+        self.take(key, crate::rows::BudgetRow::take).await?.map_err(spent)
     }
 
     async fn take(
@@ -299,7 +300,14 @@ impl Handle {
             now: self.now(),
         };
         let enrolled = self.store.enroll(enrolment).await.map_err(|error| error::store(&error))?;
-        let Enrolled { user, device } = enrolled.ok_or_else(error::busy)?;
+        let Enrolled { user, device } = match enrolled {
+            Enroll::Done(enrolled) => enrolled,
+            Enroll::Changed => return Err(error::busy()),
+            Enroll::Full => {
+                let full = Error::new(Reason::TooLarge, "this user has as many devices as one may have");
+                return Err(full.with("limit", DEVICES));
+            }
+        };
         Ok(self.logged_in(user, device, number, session, &refresh))
     }
 

@@ -139,8 +139,8 @@ impl Store {
         self.swap("user", user.to_vec(), &seen).await
     }
 
-    /// A user for a proven number, or a further device of the one it has; `None` when somebody was quicker.
-    pub(crate) async fn enroll(&self, enrolment: Enrolment<'_>) -> Result<Option<Enrolled>, StoreError> {
+    /// A user for a proven number, or a further device of the one it has.
+    pub(crate) async fn enroll(&self, enrolment: Enrolment<'_>) -> Result<Enroll, StoreError> {
         let Enrolment { number, fresh, nickname, device, session, flow, now } = enrolment;
         let number_key = number.as_u64().to_be_bytes().to_vec();
         let mut owner: Seen<NumberRow> = self.see("number_owner", &number_key)?;
@@ -148,7 +148,7 @@ impl Store {
         let user = if known { UserId::from_slice(&owner.row.user).unwrap_or(fresh) } else { fresh };
         let mut person: Seen<UserRow> = self.see("user", user.as_bytes())?;
         if person.row.last_device >= DEVICES {
-            return Ok(None);
+            return Ok(Enroll::Full);
         }
         let mut batch = Self::expecting(Batch::new(), "number_owner", number_key.clone(), &owner);
         batch = Self::expecting(batch, "user", user.to_vec(), &person);
@@ -177,8 +177,10 @@ impl Store {
             .put("device", device_key(user, id), device.encode_to_vec())
             .put("session", session_id.to_vec(), session.encode_to_vec())
             .put("session_of", [&user.as_bytes()[..], session_id.as_bytes()].concat(), Vec::new());
-        let applied = self.db.commit(batch).await?.is_applied();
-        Ok(applied.then_some(Enrolled { user, device: id }))
+        Ok(match self.db.commit(batch).await?.is_applied() {
+            true => Enroll::Done(Enrolled { user, device: id }),
+            false => Enroll::Changed,
+        })
     }
 
     pub(crate) fn session(&self, id: SessionId) -> Result<Option<Seen<SessionRow>>, StoreError> {
@@ -295,6 +297,17 @@ pub(crate) struct Enrolment<'a> {
 }
 
 /// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Enroll {
+    /// It is done.
+    Done(Enrolled),
+    /// Somebody was quicker: the flow, the number or the user is not as it was.
+    Changed,
+    /// The user has as many devices as one may have.
+    Full,
+}
+
+/// A device of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Enrolled {
     pub(crate) user: UserId,

@@ -6,7 +6,7 @@ use dialtone_chassis::Chassis;
 use dialtone_store::{Db, MemoryDisk, StoreUrl};
 use dialtone_vocab::{DeviceId, NumberHash, PhoneNumber, SessionId, UnixMillis, UserId};
 
-use super::{Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, TABLES, number_budget, prefix_budget};
+use super::{Enroll, Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, TABLES, number_budget, prefix_budget};
 use crate::limits::DEVICES;
 use crate::rows::{BudgetRow, DeviceRow, FlowRow, NonceRow, SessionRow};
 
@@ -38,13 +38,7 @@ async fn added(store: &Store, id: FlowId, row: FlowRow) -> Seen<FlowRow> {
 }
 
 /// Turns a flow into a device of whoever has the number, `fresh` if nobody has.
-async fn enroll(
-    store: &Store,
-    n: u64,
-    fresh: UserId,
-    session: u8,
-    flow: (FlowId, &Seen<FlowRow>),
-) -> Option<Enrolled> {
+async fn enroll(store: &Store, n: u64, fresh: UserId, session: u8, flow: (FlowId, &Seen<FlowRow>)) -> Enroll {
     let enrolment = Enrolment {
         number: number(n),
         fresh,
@@ -90,12 +84,13 @@ async fn a_proven_number_becomes_a_user_and_then_its_devices(url: &StoreUrl) {
     let store = open(url, &chassis);
     let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
     let first = enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await;
-    assert_eq!(first, Some(Enrolled { user: ANNA, device: DeviceId(1) }));
+    assert_eq!(first, Enroll::Done(Enrolled { user: ANNA, device: DeviceId(1) }));
     assert!(store.flow(&FLOW).expect("read").is_none(), "the flow ends with it");
-    assert_eq!(enroll(&store, 1, ANNA, 2, (FLOW, &flow)).await, None, "and is good once");
+    assert_eq!(enroll(&store, 1, ANNA, 2, (FLOW, &flow)).await, Enroll::Changed, "and is good once");
     let flow = added(&store, FLOW, FlowRow::begin(true, Some(number(1)), NOW)).await;
     let second = enroll(&store, 1, BEN, 2, (FLOW, &flow)).await;
-    assert_eq!(second, Some(Enrolled { user: ANNA, device: DeviceId(2) }), "the number has a user");
+    let expected = Enrolled { user: ANNA, device: DeviceId(2) };
+    assert_eq!(second, Enroll::Done(expected), "the number has a user");
     close(store, chassis).await;
     let store = open(url, &Chassis::for_tests(1));
     assert_eq!(store.owner(number(1)).expect("read"), Some((ANNA, 1)));
@@ -121,7 +116,8 @@ async fn of_two_with_one_number_one_is_quicker(url: &StoreUrl) {
         enroll(&store, 1, BEN, 2, (other, &second)),
     );
     let (a, b) = race.await;
-    let users: Vec<_> = [a, b].into_iter().flatten().map(|enrolled| enrolled.user).collect();
+    let user = |enroll| if let Enroll::Done(enrolled) = enroll { Some(enrolled.user) } else { None };
+    let users: Vec<_> = [a, b].into_iter().filter_map(user).collect();
     let (owner, _) = store.owner(number(1)).expect("read").expect("there");
     assert!(!users.is_empty() && users.iter().all(|user| *user == owner), "never two users");
     assert_eq!(store.facts().expect("read").len(), 1);
@@ -133,10 +129,10 @@ async fn a_user_has_so_many_devices(url: &StoreUrl) {
     for n in 1..=DEVICES {
         let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
         let enrolled = enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await;
-        assert_eq!(enrolled.map(|enrolled| enrolled.device), Some(DeviceId(n)));
+        assert_eq!(enrolled, Enroll::Done(Enrolled { user: ANNA, device: DeviceId(n) }));
     }
     let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
-    assert_eq!(enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await, None);
+    assert_eq!(enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await, Enroll::Full);
 }
 
 async fn sessions_and_names_are_changed_by_one_of_two(url: &StoreUrl) {
@@ -192,7 +188,7 @@ async fn a_fact_stays_until_that_one_is_dropped(url: &StoreUrl) {
     let chassis = Chassis::for_tests(1);
     let store = open(url, &chassis);
     let flow = added(&store, FLOW, FlowRow::begin(false, Some(number(1)), NOW)).await;
-    enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await.expect("enrolled");
+    assert!(matches!(enroll(&store, 1, ANNA, 1, (FLOW, &flow)).await, Enroll::Done(_)));
     close(store, chassis).await;
     let store = open(url, &Chassis::for_tests(1));
     let facts = store.facts().expect("read");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use dialtone_identity::limits::{CODE_LIFE, FLOW_LIFE, REGISTRATION_TRIES};
+use dialtone_chassis::Error;
+use dialtone_identity::limits::{CODE_LIFE, DEVICES, FLOW_LIFE, REGISTRATION_TRIES};
 use dialtone_proto::bus::v1::sms_submit::Kind;
 use dialtone_proto::identity::v1::check_code_response::Outcome as Checked;
 use dialtone_proto::identity::v1::flow_state::Stage;
@@ -258,6 +259,22 @@ async fn known_and_unknown_numbers_are_answered_alike() {
     assert_eq!((again.user, again.device), (anna.user, 2));
     let account = world.get(&again.tokens.expect("tokens").access).await.expect("let in");
     assert_eq!(account.nickname, "Anna", "no nickname given, none taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_with_too_many_devices_is_told_so() {
+    let mut world = world().await;
+    for device in 1..=DEVICES {
+        assert_eq!(world.register(ANNA, 1, "").await.device, device);
+        world.pass(Duration::from_secs(86_400)).await;
+    }
+    let flow = world.create(ANNA).await.flow_id;
+    world.send_code(&flow).await.expect("sent");
+    let code = code(&world.sms().await);
+    world.check(&flow, &code).await.expect("passed");
+    let refused = Error::from_status(&world.complete(&flow, 1, "").await.expect_err("refused"));
+    assert_eq!(refused.reason, Reason::TooLarge, "and not that it may work in a moment");
+    assert_eq!(refused.details, [("limit".to_owned(), DEVICES.to_string())]);
 }
 
 #[tokio::test(start_paused = true)]

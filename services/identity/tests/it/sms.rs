@@ -69,12 +69,15 @@ async fn a_prefix_has_a_budget_for_an_hour() {
         let flow = world.create(number).await.flow_id;
         world.send_code(&flow).await.expect("sent");
         world.sms().await;
+        // Who asks again too early uses up nothing that is others'.
+        assert_eq!(wait(world.send_code(&flow).await).0, Reason::SmsBudget);
     }
     let third = world.create("+14155550103").await.flow_id;
     let (reason, told) = wait(world.send_code(&third).await);
     assert_eq!(reason, Reason::SmsBudget);
     assert!(told <= Duration::from_secs(3_600) && told > Duration::from_secs(3_590), "{told:?}");
     world.no_sms().await;
+    assert_eq!(world.create("+14155550103").await.next_sms_seconds, 0, "what was not sent is not counted");
     let abroad = world.create("+4915112345678").await.flow_id;
     world.send_code(&abroad).await.expect("another prefix");
     world.sms().await;
