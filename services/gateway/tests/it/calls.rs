@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use crate::world::*;
 
 const SYNC: &str = "/dialtone.contacts.v1.Contacts/Sync";
+const SESSION: &str = "/dialtone.edge.v1.Session/Connect";
 
 /// A gRPC message with its head.
 fn message(content: &[u8]) -> Bytes {
@@ -107,7 +108,7 @@ async fn a_call_needs_a_token_of_ours_that_is_still_good() {
         (Some(foreign.as_str()), Reason::TokenInvalid),
         (Some(late.as_str()), Reason::TokenExpired),
     ] {
-        for path in [SYNC, "/dialtone.identity.v1.Account/Get", "/dialtone.edge.v1.Session/Connect"] {
+        for path in [SYNC, "/dialtone.identity.v1.Account/Get", SESSION] {
             let refused = world.refused(path, token, message(b"")).await;
             assert_eq!((refused.code(), reason(&refused)), (Code::Unauthenticated, expected), "{path}");
         }
@@ -205,6 +206,13 @@ async fn a_caller_gets_an_answer_within_its_deadline_and_garbage_is_named() {
 
     let garbage = message(&[0xff; 9]);
     let refused = world.refused("/dialtone.offline.v1.Inbox/GetCursor", Some(&world.token(1)), garbage).await;
+    assert_eq!((refused.code(), reason(&refused)), (Code::InvalidArgument, Reason::FieldInvalid));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_of_a_session_that_is_no_message_of_ours_is_named() {
+    let world = world().await;
+    let refused = world.refused(SESSION, Some(&world.token(1)), message(&[0xff; 9])).await;
     assert_eq!((refused.code(), reason(&refused)), (Code::InvalidArgument, Reason::FieldInvalid));
 }
 

@@ -301,13 +301,14 @@ impl World {
 
     /// What an owner is told next, beats aside.
     pub(crate) async fn told(&mut self) -> Told {
-        loop {
-            if let Some(told) = self.waiting.pop_front() {
-                return told;
+        let clock = self.chassis.clock.clone();
+        let next = async {
+            while self.waiting.is_empty() {
+                self.take_in().await;
             }
-            let clock = self.chassis.clock.clone();
-            clock.timeout(SOON, self.take_in()).await.expect("an owner is told something");
-        }
+            self.waiting.pop_front()
+        };
+        clock.timeout(SOON, next).await.ok().flatten().expect("an owner is told something")
     }
 
     /// Time passes; owners hear what they are told.
