@@ -302,3 +302,17 @@ fn sabotage_accepted_before_the_write_is_caught() {
     sabotage.routing.accepted_before_write = true;
     assert!(caught(sabotage));
 }
+
+#[test]
+fn sabotage_offered_before_settled_is_caught() {
+    let mut sabotage = Sabotage::default();
+    sabotage.offline.offered_before_settled = true;
+    assert!(caught(sabotage));
+}
+
+#[test]
+fn sabotage_a_push_lost_without_repair_is_caught() {
+    let mut sabotage = Sabotage::default();
+    sabotage.offline.push_without_repair = true;
+    assert!(caught(sabotage));
+}

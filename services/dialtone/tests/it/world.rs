@@ -165,7 +165,9 @@ impl World {
         });
         let chassis = Chassis::simulated(NodeId::new("phones"), mix(seed, 2), wall.clone());
         let storm = Storm { seed: mix(seed, 3), on: Arc::default(), hits: Arc::default() };
-        let delay = Duration::from_millis(0)..=Duration::from_millis(5);
+        // Disks of all speeds: the slower, the more is under way when a kill comes.
+        let slowest = [5, 40, 200][usize::try_from(mix(seed, 4) % 3).unwrap_or(0)];
+        let delay = Duration::ZERO..=Duration::from_millis(slowest);
         let mut world = Self {
             seed,
             wall,
