@@ -132,6 +132,7 @@ impl Resident for Resides {
         let first = opened.entries.first().map_or(resides.log.tail() + 1, |entry| entry.idx);
         let floor = opened.marks.get("floor").clamp(1, first);
         let next = resides.restore(floor, first, &opened.entries)?;
+        resides.state.finished_below(opened.marks.get("floor"));
         for (device, seq) in resides.state.last_seqs() {
             resides.log.mark(dialtone_log::mark_name("seq/", &device.0.to_be_bytes()), seq);
         }

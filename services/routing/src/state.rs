@@ -191,6 +191,13 @@ impl Outbox {
         }
     }
 
+    /// What the mark says: below it everything was finished, so the SMS service has what goes as SMS.
+    pub(crate) fn finished_below(&mut self, floor: u64) {
+        for sent in self.sent.range_mut(..floor).map(|(_, sent)| sent) {
+            sent.sms_taken |= sent.is_sms();
+        }
+    }
+
     /// The last numbers of all devices. At opening they are marks again: those that were found in entries only would
     /// else be forgotten with the bucket.
     pub(crate) fn last_seqs(&self) -> impl Iterator<Item = (DeviceId, u64)> {

@@ -399,6 +399,7 @@ impl Model {
         }
         old.into_iter().for_each(|of| self.recall(of));
         self.outbox.restored();
+        self.outbox.finished_below(marks.get("floor"));
         let seqs: Vec<_> = self.outbox.last_seqs().collect();
         for (device, seq) in seqs {
             self.mark(mark_name("seq/", &device.0.to_be_bytes()), seq);
