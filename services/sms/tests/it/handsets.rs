@@ -104,6 +104,7 @@ async fn over_a_real_tcp_connection_there_and_back_and_again_after_the_centre_wa
     centre.listen(listener);
     let dial = dialtone_sms::tcp(addr.to_string());
     let mut world = start(Setup { dial: Some(dial), ..Setup::default() }).await;
+    world.patience = Duration::from_secs(30);
     world.sends([message(1, &"over TCP 😀 ".repeat(20))]).await;
     assert_eq!(world.result().await, (1, FateKind::SmsSubmitted, String::new()));
     assert_eq!(world.result().await, (1, FateKind::SmsDelivered, String::new()));

@@ -1,7 +1,9 @@
 //! The other side of an SMPP connection, by hand: it says what a test wants, right or wrong.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use dialtone_chassis::{Chassis, Clock};
 use futures::{SinkExt, StreamExt};
 use rusmpp::pdus::{BindTransceiver, BindTransceiverResp, DeliverSm, SubmitSm, SubmitSmResp};
 use rusmpp::tokio_codec::CommandCodec;
@@ -13,8 +15,12 @@ use tokio_util::codec::Framed;
 
 pub(crate) use rusmpp::CommandStatus as Status;
 
+/// Longer than anything takes: who waits longer waits in vain, and the test fails.
+pub(crate) const IN_VAIN: Duration = Duration::from_secs(7_200);
+
 /// One connection.
 pub(crate) struct Peer {
+    clock: Clock,
     frames: Framed<DuplexStream, CommandCodec>,
     /// Came while something else was waited for.
     aside: VecDeque<Command>,
@@ -64,7 +70,8 @@ pub(crate) fn raw_pdu(length: u32, id: u32, status: u32, sequence: u32, body: &[
 
 impl Peer {
     pub(crate) fn new(wire: DuplexStream) -> Self {
-        Self { frames: Framed::new(wire, CommandCodec::new()), aside: VecDeque::new(), sequence: 0 }
+        let clock = Chassis::for_tests(0).clock;
+        Self { clock, frames: Framed::new(wire, CommandCodec::new()), aside: VecDeque::new(), sequence: 0 }
     }
 
     /// What comes next; `None` when the other side has closed.
@@ -72,7 +79,13 @@ impl Peer {
         if let Some(command) = self.aside.pop_front() {
             return Some(command);
         }
-        self.frames.next().await.map(|read| read.expect("the other side keeps to the protocol"))
+        self.read().await
+    }
+
+    async fn read(&mut self) -> Option<Command> {
+        let read =
+            self.clock.timeout(IN_VAIN, self.frames.next()).await.expect("something comes, or the end");
+        read.map(|read| read.expect("the other side keeps to the protocol"))
     }
 
     /// Answers signs of life and keeps everything else for later, without end.
@@ -99,13 +112,15 @@ impl Peer {
         if let Some(at) = self.aside.iter().position(wanted) {
             return self.aside.remove(at).expect("there");
         }
-        loop {
-            let command = self.frames.next().await.expect("open").expect("a PDU");
+        let until = self.clock.instant() + IN_VAIN;
+        while self.clock.instant() < until {
+            let command = self.read().await.expect("open");
             if wanted(&command) {
                 return command;
             }
             self.put_aside(command).await;
         }
+        panic!("{id:?} does not come");
     }
 
     pub(crate) async fn say(&mut self, status: CommandStatus, sequence: u32, pdu: impl Into<Pdu>) {

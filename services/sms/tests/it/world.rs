@@ -22,7 +22,7 @@ use dialtone_vocab::{Reason, UserId};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-use crate::peer::Peer;
+use crate::peer::{IN_VAIN, Peer};
 
 pub(crate) const ANNA: UserId = UserId::new([1; 16]);
 pub(crate) const BEN: UserId = UserId::new([2; 16]);
@@ -45,6 +45,8 @@ pub(crate) struct World {
     results: VecDeque<SmsResult>,
     seen: BTreeSet<(Vec<u8>, i32)>,
     offline: Subscription<ToOffline>,
+    /// How long something may take before it is given up.
+    pub(crate) patience: Duration,
 }
 
 /// What a world is made of.
@@ -146,6 +148,7 @@ pub(crate) async fn start(setup: Setup) -> World {
         results: VecDeque::new(),
         seen: BTreeSet::new(),
         offline,
+        patience: IN_VAIN,
     }
 }
 
@@ -187,7 +190,8 @@ pub(crate) fn by(user: UserId, submit: SmsSubmit) -> SmsSubmit {
 impl World {
     /// The next connection that is dialled.
     pub(crate) async fn connection(&mut self) -> Peer {
-        Peer::new(self.connections.recv().await.expect("dialled"))
+        let dialled = self.chassis.clock.timeout(self.patience, self.connections.recv()).await;
+        Peer::new(dialled.expect("a connection is dialled").expect("the bridge runs"))
     }
 
     /// The next connection, bound.
@@ -235,7 +239,8 @@ impl World {
             if let Some(result) = self.results.pop_front() {
                 return result;
             }
-            let batch = self.routing.next().await.expect("the bus is open").message;
+            let told = self.chassis.clock.timeout(self.patience, self.routing.next()).await;
+            let batch = told.expect("something is told").expect("the bus is open").message;
             self.results.extend(batch.items.into_iter().filter_map(|item| match item.item {
                 Some(routing_item::Item::SmsResult(result)) => Some(result),
                 _ => None,
@@ -250,9 +255,11 @@ impl World {
 
     /// The next result that was not told before, as (n-th message, kind, reason); it is taken.
     pub(crate) async fn result(&mut self) -> (u8, FateKind, String) {
+        let until = self.chassis.clock.instant() + self.patience;
         loop {
             let result = self.told().await;
             self.take_result(&result).await;
+            assert!(self.chassis.clock.instant() < until, "nothing new is told");
             if self.seen.insert((result.message_id.clone(), result.kind)) {
                 return (result.message_id[0], result.kind(), result.reason);
             }
@@ -272,7 +279,8 @@ impl World {
 
     /// The next offer to an inbox.
     pub(crate) async fn offer(&mut self) -> Offer {
-        let batch = self.offline.next().await.expect("the bus is open").message;
+        let offered = self.chassis.clock.timeout(self.patience, self.offline.next()).await;
+        let batch = offered.expect("something is offered").expect("the bus is open").message;
         match batch.items.into_iter().next().and_then(|item| item.item) {
             Some(offline_item::Item::Offer(offer)) => offer,
             other => panic!("not an offer: {other:?}"),
