@@ -193,7 +193,7 @@ fn peers(offline: Channel) -> Peers {
 async fn a_caller_gets_an_answer_within_its_deadline_and_garbage_is_named() {
     let chassis = Chassis::for_tests(7);
     let inbox = Channel::Local(slow_inbox(&chassis));
-    let world = open(chassis, FakePeers::default(), peers(inbox)).await;
+    let world = open(chassis, FakePeers::default(), peers(inbox), true).await;
     let mut client = InboxClient::new(world.routes.clone());
     let bearer = format!("Bearer {}", world.token(1));
     let mut request = Request::new(offline::ListRequest::default());
@@ -234,7 +234,7 @@ async fn services_in_other_processes_are_reached_and_missed_in_the_same_words() 
     let (closed, nowhere) = a_port().await;
     drop(closed);
     let peers = Peers { contacts: Channel::remote(&nowhere).expect("a url"), ..peers(inbox) };
-    let world = open(chassis, FakePeers::default(), peers).await;
+    let world = open(chassis, FakePeers::default(), peers, true).await;
     let token = world.token(1);
     let path = "/dialtone.offline.v1.Inbox/GetCursor";
     assert_eq!(world.call(path, Some(&token), message(b"")).await.expect("answered"), message(b""));

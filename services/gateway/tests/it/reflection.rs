@@ -1,5 +1,7 @@
 //! What can be looked up at the door: what is public, and nothing else.
 
+use dialtone_chassis::Chassis;
+use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -71,6 +73,16 @@ async fn what_is_public_can_be_looked_up_with_all_it_needs() {
         let found = answer.ok().flatten().and_then(|answer| answer.message_response);
         assert!(!matches!(found, Some(Answer::FileDescriptorResponse(_))), "{symbol}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reflection_can_be_switched_off() {
+    let world = start_with(Chassis::for_tests(7), false).await;
+    let ask = Some(Ask::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request: ask };
+    let mut client = ServerReflectionClient::new(world.routes.clone());
+    let refused = client.server_reflection_info(tokio_stream::once(request)).await.expect_err("refused");
+    assert_eq!(refused.code(), Code::Unimplemented);
 }
 
 #[tokio::test(start_paused = true)]

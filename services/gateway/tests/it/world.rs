@@ -117,6 +117,10 @@ pub(crate) async fn world() -> World {
 }
 
 pub(crate) async fn start(chassis: Chassis) -> World {
+    start_with(chassis, true).await
+}
+
+pub(crate) async fn start_with(chassis: Chassis, reflection: bool) -> World {
     let peers = FakePeers::default();
     let channels = Peers {
         identity: peers.channel("identity"),
@@ -125,7 +129,7 @@ pub(crate) async fn start(chassis: Chassis) -> World {
         routing: peers.channel("routing"),
         offline: peers.channel("offline"),
     };
-    open(chassis, peers, channels).await
+    open(chassis, peers, channels, reflection).await
 }
 
 /// The metrics of this process, set up before anything is counted.
@@ -134,7 +138,7 @@ pub(crate) fn telemetry() -> &'static Telemetry {
     TELEMETRY.get_or_init(|| telemetry::metrics_only().expect("metrics"))
 }
 
-pub(crate) async fn open(chassis: Chassis, peers: FakePeers, channels: Peers) -> World {
+pub(crate) async fn open(chassis: Chassis, peers: FakePeers, channels: Peers, reflection: bool) -> World {
     telemetry();
     let bus = Bus::local(&chassis);
     let owned = &["routing", "offline", "presence"];
@@ -143,7 +147,7 @@ pub(crate) async fn open(chassis: Chassis, peers: FakePeers, channels: Peers) ->
     let offline = bus.subscribe(&subjects::offline(&chassis.node)).await.expect("subscribed");
     let presence = bus.subscribe(&subjects::presence(&chassis.node)).await.expect("subscribed");
     let secrets = Secrets::for_tests();
-    let config = Config { listen: ([127, 0, 0, 1], 0).into(), reflection: true };
+    let config = Config { listen: ([127, 0, 0, 1], 0).into(), reflection };
     let gateway =
         dialtone_gateway::start(&chassis, &bus, &shards, &secrets, &config, channels).await.expect("starts");
     let (waiting, beats) = (VecDeque::new(), Vec::new());
