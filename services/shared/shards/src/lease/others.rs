@@ -138,3 +138,25 @@ impl Others {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn whoever_falls_silent_is_forgotten_unless_somebody_waits_for_it() {
+        let mut others = Others::default();
+        for n in 1..=100 {
+            others.heard(Incarnation(n), 1, Duration::ZERO);
+        }
+        let awaited = BTreeSet::from([Incarnation(7)]);
+        let close = Request::Close { incarnation: Incarnation(7), seen: 1 };
+        assert_eq!(others.next(&awaited, WAIT), [(Incarnation(7), close)]);
+        others.answered(Incarnation(7), Answer::Applied, WAIT);
+        assert_eq!(others.known.len(), 100);
+        assert_eq!(others.next(&awaited, FORGET), []);
+        assert!(others.known.keys().eq(&awaited) && others.is_closed(Incarnation(7)));
+    }
+}
