@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use dialtone_chassis::Chassis;
 use dialtone_sms::limits::MO_PARTS;
-use dialtone_store::MemoryDisk;
+use dialtone_store::{Db, MemoryDisk, StoreUrl};
 use rusmpp::values::DataCoding;
 
 use crate::peer::*;
@@ -240,4 +241,26 @@ async fn latin_1_is_read_as_such() {
     assert_eq!(world.offered().await, shown("@é"));
     assert_eq!(peer.delivered(mo(STRANGER, POOL[0], &[0, 0x05])).await, Status::EsmeRok);
     assert_eq!(world.offered().await, shown("@é"), "the same in the default alphabet");
+}
+
+/// Entries of the inbound log so long after a reply.
+async fn entries_after(age: Duration) -> usize {
+    let disk = MemoryDisk::new();
+    let (mut world, mut peer) = conversation(&disk).await;
+    assert_eq!(peer.delivered(mo(STRANGER, POOL[0], b"yes")).await, Status::EsmeRok);
+    assert_eq!(world.offered().await, shown("yes"));
+    tokio::time::advance(age).await;
+    world.chassis.clock.sleep(Duration::from_secs(120)).await;
+    // The process is stopped: its disk is read.
+    world.stop().await;
+    let chassis = Chassis::for_tests(9);
+    let db = Db::open(StoreUrl::memory(&disk), "sms", &[dialtone_log::LOG], 1, &chassis).expect("opens");
+    db.scan(dialtone_log::LOG, .., usize::MAX).expect("read").len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inbound_log_keeps_for_30_days_what_came() {
+    let day = Duration::from_secs(24 * 3_600);
+    assert_eq!(entries_after(29 * day).await, 1);
+    assert_eq!(entries_after(31 * day).await, 0);
 }
