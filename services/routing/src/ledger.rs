@@ -3,14 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dialtone_log::{LogError, LogStore, Marks};
+use dialtone_chassis::Chassis;
+use dialtone_log::{LogError, LogKind, LogStore, Marks};
 use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
 use dialtone_proto::log::v1::outbox_message::Route;
 use dialtone_proto::log::v1::{OutboxEntry, decision};
+use dialtone_store::{Db, StoreError, StoreUrl};
 use dialtone_vocab::{LogId, UnixMillis, UserId};
 use prost::Message as _;
 
-use crate::limits::PAGE;
+use crate::limits::{PAGE, RECOUNT_LOGS, RECOUNT_PAGES, RECOUNT_PAUSE, RECOUNT_REST};
+use crate::metrics;
 
 /// How many messages there are of each class. Entries past their time are out of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -148,6 +151,56 @@ impl Count {
     }
 }
 
+/// One outbox, counted a page at a time.
+struct Outbox<'a> {
+    logs: &'a LogStore,
+    log: LogId,
+    count: Count,
+    from: u64,
+    tail: u64,
+}
+
+impl<'a> Outbox<'a> {
+    fn begin(logs: &'a LogStore, log: LogId) -> Result<Self, LogError> {
+        let tail = logs.tail_on_disk(log)?;
+        Ok(Self { logs, log, count: Count::default(), from: 1, tail })
+    }
+
+    /// Reads the next page; false when there is none.
+    fn page(&mut self, now: UnixMillis) -> Result<bool, LogError> {
+        if self.from > self.tail {
+            return Ok(false);
+        }
+        let page = self.logs.read(self.log, self.from, self.tail, PAGE, now)?;
+        for entry in &page.entries {
+            if let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) {
+                self.count.add(entry.idx, decoded);
+            }
+        }
+        self.from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(self.from) + 1;
+        Ok(true)
+    }
+
+    fn finish(self) -> Result<Ledger, LogError> {
+        Ok(self.count.finish(&self.logs.marks(self.log)?))
+    }
+}
+
+fn recount_log(logs: &LogStore, log: LogId, now: UnixMillis) -> Result<Ledger, LogError> {
+    let mut outbox = Outbox::begin(logs, log)?;
+    while outbox.page(now)? {}
+    outbox.finish()
+}
+
+/// Opens routing's store to count it. Whoever had it open before can neither read nor write it any more.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn open(url: StoreUrl, chassis: &Chassis) -> Result<LogStore, StoreError> {
+    let db = Db::open(url, "routing", crate::TABLES, crate::SCHEMA, chassis)?;
+    Ok(LogStore::new(db, LogKind::Outbox, dialtone_log::limits::KEEP_SOURCE))
+}
+
 /// Recounts the outbox of one user, as it is on disk.
 ///
 /// # Errors
@@ -164,7 +217,7 @@ pub fn recount(logs: &LogStore, now: UnixMillis) -> Result<Ledger, LogError> {
     let mut all = Ledger::default();
     let mut after = None;
     loop {
-        let found = logs.logs(after, PAGE)?;
+        let found = logs.logs(after, RECOUNT_LOGS)?;
         let Some(last) = found.last() else { return Ok(all) };
         after = Some(*last);
         for log in found {
@@ -173,20 +226,56 @@ pub fn recount(logs: &LogStore, now: UnixMillis) -> Result<Ledger, LogError> {
     }
 }
 
-/// Recounts one outbox.
-pub(crate) fn recount_log(logs: &LogStore, log: LogId, now: UnixMillis) -> Result<Ledger, LogError> {
-    let mut count = Count::default();
-    let (mut from, tail) = (1, logs.tail_on_disk(log)?);
-    while from <= tail {
-        let page = logs.read(log, from, tail, PAGE, now)?;
-        for entry in &page.entries {
-            if let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) {
-                count.add(entry.idx, decoded);
+/// Recounts for ever, in the background and paced, and exports what it finds.
+pub(crate) async fn watch(chassis: Chassis, logs: LogStore) {
+    let stop = chassis.tasks.stop_token();
+    loop {
+        let pass = async {
+            match paced(&chassis, &logs).await {
+                Ok(ledger) => tell(&ledger),
+                Err(error) => tracing::warn!(%error, "the ledger will be counted again"),
             }
+            chassis.clock.sleep(RECOUNT_REST).await;
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = pass => {}
         }
-        from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
     }
-    Ok(count.finish(&logs.marks(log)?))
+}
+
+/// As [`recount`], with a pause after every so many pages and logs.
+async fn paced(chassis: &Chassis, logs: &LogStore) -> Result<Ledger, LogError> {
+    let mut all = Ledger::default();
+    let mut after = None;
+    loop {
+        let found = logs.logs(after, RECOUNT_LOGS)?;
+        let Some(last) = found.last() else { return Ok(all) };
+        after = Some(*last);
+        let mut pages = 0;
+        for log in found {
+            let mut outbox = Outbox::begin(logs, log)?;
+            while outbox.page(chassis.clock.now())? {
+                pages += 1;
+                if pages % RECOUNT_PAGES == 0 {
+                    chassis.clock.sleep(RECOUNT_PAUSE).await;
+                }
+            }
+            all += outbox.finish()?;
+        }
+        chassis.clock.sleep(RECOUNT_PAUSE).await;
+    }
+}
+
+fn tell(ledger: &Ledger) {
+    metrics::ledger(ledger);
+    if ledger.difference() != 0 {
+        tracing::error!(
+            difference = ledger.difference(),
+            "the ledger does not add up: a message has two fates or none"
+        );
+    }
 }
 
 #[cfg(test)]

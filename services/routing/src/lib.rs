@@ -28,9 +28,8 @@ use std::sync::{Arc, OnceLock};
 
 use dialtone_bus::{Bus, subjects};
 use dialtone_chassis::{Channel, Chassis, LocalRoutes, Secrets, server};
-use dialtone_log::{LogKind, LogStore};
 use dialtone_shards::{Hive, Shards};
-use dialtone_store::{Db, StoreError, StoreUrl};
+use dialtone_store::{StoreError, StoreUrl};
 
 pub use config::Config;
 use handle::Handle;
@@ -109,8 +108,7 @@ pub async fn start_sabotaged(
     peers: Peers,
     sabotage: Sabotage,
 ) -> Result<Routing, StartError> {
-    let db = Db::open(url, "routing", TABLES, SCHEMA, chassis)?;
-    let logs = LogStore::new(db, LogKind::Outbox, dialtone_log::limits::KEEP_SOURCE);
+    let logs = ledger::open(url, chassis)?;
     let peers = peers::Peers::new(chassis, peers.identity, peers.sms);
     let shared = Shared {
         chassis: chassis.clone(),
@@ -129,6 +127,7 @@ pub async fn start_sabotaged(
     let hive: Hive<Resides> = Hive::start(chassis, "outbox", shared).await;
     own.get_or_init(|| hive.clone());
     let handle = Handle::new(chassis, hive, peers, config);
-    bus::open(chassis, bus, handle.clone(), logs).await?;
+    bus::open(chassis, bus, handle.clone(), logs.clone()).await?;
+    chassis.tasks.spawn("ledger", ledger::watch(chassis.clone(), logs));
     Ok(Routing { routes: server::layers(chassis, rpc::routes(handle), Some(secrets.verifier()), &[]) })
 }

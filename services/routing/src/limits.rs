@@ -38,3 +38,11 @@ pub const RECEIPTS: usize = 1_000;
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Rows looked at in one sweep.
 pub const SWEEP_ROWS: usize = 256;
+/// Outboxes of which the ledger is recounted before it pauses.
+pub const RECOUNT_LOGS: usize = 16;
+/// Pages of entries that it reads before it pauses.
+pub const RECOUNT_PAGES: usize = 8;
+/// Its pause between two steps.
+pub const RECOUNT_PAUSE: Duration = Duration::from_secs(1);
+/// Its pause between two passes over everything.
+pub const RECOUNT_REST: Duration = Duration::from_secs(60);

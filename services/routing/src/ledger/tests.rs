@@ -1,5 +1,6 @@
 use dialtone_proto::log::v1::{DataRoute, Decision, OutboxMessage, SmsRefinement, SmsRoute, Withdraw};
 use dialtone_proto::types::v1::FateKind;
+use dialtone_store::MemoryDisk;
 
 use super::*;
 
@@ -88,4 +89,32 @@ fn ledgers_add_up() {
     sum += one;
     assert_eq!((sum.accepted, sum.failed, sum.difference()), (14, 4, 0));
     assert_eq!(sum.classes().iter().map(|(_, count)| count).sum::<u64>(), 14);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_recounted_whole_in_steps_and_nothing_of_it_is_opened() {
+    let chassis = Chassis::for_tests(1);
+    let logs = open(StoreUrl::memory(&MemoryDisk::new()), &chassis).expect("opens");
+    let (users, each) = (RECOUNT_LOGS as u64 + 4, 3 * PAGE as u64);
+    for user in 0..users {
+        let owner = UserId::new([u8::try_from(user).expect("small"); 16]);
+        let mut log = logs.open(owner.as_bytes(), chassis.clock.now()).await.expect("opens").log;
+        for idx in 1..=each {
+            assert_eq!(log.push(1, OutboxEntry { entry: Some(data()) }.encode_to_vec()), idx);
+        }
+        log.mark_now(dialtone_log::mark_name("settled/", BEN.as_bytes()), user);
+        while let Some(write) = log.next_write(chassis.clock.now()) {
+            logs.write(&write).await.expect("written");
+            log.settled(&write);
+        }
+    }
+    let began = chassis.clock.now();
+    let all = paced(&chassis, &logs).await.expect("counted");
+    let kept = (0..users).sum();
+    let accepted = users * each;
+    assert_eq!(all, Ledger { accepted, kept, waiting: accepted - kept, ..Ledger::default() });
+    assert!(chassis.clock.now().since(began) > 4 * RECOUNT_PAUSE, "not all at once");
+    assert_eq!(recount(&logs, chassis.clock.now()), Ok(all));
+    let one = recount_user(&logs, UserId::new([3; 16]), chassis.clock.now()).expect("counted");
+    assert_eq!((one.accepted, one.kept, one.difference()), (each, 3, 0));
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use dialtone_proto::bus::v1::offer_answer::Kind;
 use dialtone_routing::Sabotage;
-use dialtone_store::MemoryDisk;
+use dialtone_routing::ledger::{self, Ledger};
+use dialtone_store::{MemoryDisk, StoreUrl};
 use dialtone_vocab::Reason;
 
 use crate::world::*;
@@ -71,4 +72,33 @@ async fn two_restarts_around_a_new_bucket_forget_no_number_of_a_device() {
     let other = world.send_from(2, request(1, NOBODY)).await.expect_err("refused");
     assert_eq!(reason(&other), Reason::SequenceReused);
     assert!(world.send_from(2, request(2, BEN_NUMBER)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ledger_on_disk_adds_up_and_says_what_became_of_everything() {
+    let disk = MemoryDisk::new();
+    let mut world = start(&disk, Sabotage::default()).await;
+    world.send(request(1, BEN_NUMBER)).await;
+    world.watermarks(1, 0);
+    let kept = world.send(request(2, BEN_NUMBER)).await;
+    let revoked = world.send(request(3, BEN_NUMBER)).await;
+    world.revoke(revoked.sent_idx).await.expect("answered");
+    world.send(request(4, NOBODY)).await;
+    world.inbox.message = Some((Kind::Declined, "MAILBOX_FULL"));
+    world.send(urgent(5)).await;
+    world.send(request(6, BEN_NUMBER)).await;
+    world.inbox.message = None;
+    world.send(request(7, BEN_NUMBER)).await;
+    world.pass(Duration::from_secs(2)).await;
+    let chassis = world.chassis.clone();
+    drop(world);
+    let logs = ledger::open(StoreUrl::memory(&disk), &chassis).expect("opens");
+    let counted = ledger::recount(&logs, chassis.clock.now()).expect("counted");
+    assert_eq!(
+        counted,
+        Ledger { accepted: 7, waiting: 1, kept: 1, delivered: 1, sms: 2, revoked: 1, failed: 1 },
+        "{kept:?} is kept"
+    );
+    assert_eq!(counted.difference(), 0);
+    assert_eq!(ledger::recount_user(&logs, ANNA, chassis.clock.now()), Ok(counted));
 }
