@@ -228,9 +228,11 @@ fn answers_to_a_former_incarnation_mean_nothing() {
     let mut desk = Desk::begun(CheckBy::Clock);
     desk.say(Event::Want(KEY));
     desk.answer(Request::ReadShard(KEY), Answer::Shard(ShardRow::default()));
+    desk.tick_at(desk.now + RENEW_EVERY);
     desk.tick_at(desk.now + LEASE);
     desk.say(Event::Begin(Incarnation(9)));
     assert_eq!(desk.answer(take(row(0, None)), Answer::Applied), []);
+    assert_eq!(desk.answer(renewal(1), Answer::Applied), []);
 }
 
 #[test]
