@@ -6,6 +6,7 @@ mod sms;
 mod tell;
 
 pub(crate) use send::conversation;
+use tell::Listener;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -104,7 +105,7 @@ pub(crate) struct Resides {
     opening: u64,
     log: Log,
     state: Outbox,
-    attached: Attachments<()>,
+    attached: Attachments<Listener>,
     resolved: BTreeMap<String, Resolved>,
     waiting: Waiting,
     busy: bool,
@@ -172,7 +173,8 @@ impl Resident for Resides {
         }
         self.go_on();
         self.rest();
-        match !self.busy && self.is_level() {
+        let telling = self.tell_more_fates();
+        match !self.busy && !telling && self.is_level() {
             true if self.attached.is_empty() => Rest::MayLeave,
             true => Rest::Calm,
             false => Rest::Restless,

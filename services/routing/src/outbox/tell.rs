@@ -1,6 +1,6 @@
 //! Telling sessions, inboxes and the SMS service what is settled.
 
-use dialtone_attach::{BeatOutcome, Joined, SessionKey};
+use dialtone_attach::{Attached, BeatOutcome, Joined, SessionKey};
 use dialtone_chassis::Error;
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{
@@ -16,12 +16,22 @@ use dialtone_vocab::{DeviceId, NodeId, UserId};
 use prost::Message as _;
 
 use super::{Asker, Resides};
-use crate::limits::{PAGE, RECEIPTS};
+use crate::limits::{FATES_STEP, PAGE, RECEIPTS};
+
+/// What a session that is attached is still to be told.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// Fates that were settled while it was away, from this entry on.
+    fates_from: Option<u64>,
+}
 
 impl Resides {
     pub(super) fn attach(&mut self, attach: &bus::Attach) {
         let Some(key) = attach.session.as_ref().and_then(SessionKey::from_proto) else { return };
-        if self.attached.attach(key.clone(), attach, self.now(), ()) == Joined::Stale {
+        let cursor = attach.cursor.clone().unwrap_or_default();
+        let known = cursor.log_id == self.log.id().as_bytes();
+        let listener = Listener { fates_from: known.then_some(cursor.idx.saturating_add(1)) };
+        if self.attached.attach(key.clone(), attach, self.now(), listener) == Joined::Stale {
             return;
         }
         let attached = bus::Attached {
@@ -33,19 +43,19 @@ impl Resides {
         };
         self.to_gateway(&key, Item::Attached(attached));
         let receivers: Vec<_> = self.state.watermarks.keys().copied().take(RECEIPTS).collect();
-        let mut frames: Vec<_> = receivers.into_iter().map(|receiver| self.receipt(receiver)).collect();
-        let cursor = attach.cursor.clone().unwrap_or_default();
-        if cursor.log_id == self.log.id().as_bytes() {
-            frames.extend(self.fates_after(cursor.idx));
-        }
-        self.frames_to(&key, frames);
+        let receipts = receivers.into_iter().map(|receiver| self.receipt(receiver)).collect();
+        self.frames_to(&key, receipts);
+        self.tell_fates(&key);
     }
 
-    /// The fates that were settled after a cursor.
-    fn fates_after(&self, cursor: u64) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        let mut from = cursor + 1;
-        while from <= self.log.tail() {
+    /// Tells a session the next of the fates that were settled while it was away: so many entries are looked at now,
+    /// and the rest at the next ticks.
+    fn tell_fates(&mut self, key: &SessionKey) {
+        let Some(first) = self.attached.get_mut(key).and_then(|session| session.state.fates_from) else {
+            return;
+        };
+        let (mut from, mut frames) = (first, Vec::new());
+        while from <= self.log.tail() && from - first < FATES_STEP {
             let Ok(page) = self.shared.logs.read(self.log.id(), from, self.log.tail(), PAGE, self.now())
             else {
                 break;
@@ -56,7 +66,19 @@ impl Resides {
             }
             from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
         }
-        frames
+        self.frames_to(key, frames);
+        let rest = (from <= self.log.tail()).then_some(from);
+        if let Some(session) = self.attached.get_mut(key) {
+            session.state.fates_from = rest;
+        }
+    }
+
+    /// Goes on with the fates of those who were away; whether there are more.
+    pub(super) fn tell_more_fates(&mut self) -> bool {
+        let behind = |(_, session): &(&SessionKey, &Attached<Listener>)| session.state.fates_from.is_some();
+        let keys: Vec<_> = self.attached.iter().filter(behind).map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.tell_fates(key));
+        self.attached.iter().any(|session| behind(&session))
     }
 
     pub(super) fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat) {
@@ -105,7 +127,13 @@ impl Resides {
 
     pub(super) fn fate(&mut self, of: u64, idx: u64, kind: FateKind, reason: String) {
         let fate = Some(Fate { kind: kind.into(), reason, at_ms: self.now().0 });
-        self.tell_all(&Frame::Progress(Progress { sent_idx: of, fate, outbox_idx: idx }));
+        let frame = Frame::Progress(Progress { sent_idx: of, fate, outbox_idx: idx });
+        // Whoever still hears of older ones hears of this after them: its cursor must not pass what it was not told.
+        let level = |(_, session): &(&SessionKey, &Attached<Listener>)| session.state.fates_from.is_none();
+        let keys: Vec<_> = self.attached.iter().filter(level).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.frames_to(&key, vec![frame.clone()]);
+        }
     }
 
     fn receipt(&self, receiver: UserId) -> Frame {

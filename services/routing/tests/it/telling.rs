@@ -6,6 +6,7 @@ use dialtone_proto::bus::v1::offer_answer::Kind;
 use dialtone_proto::edge::v1::server_frame::Frame;
 use dialtone_proto::types::v1::{Cursor, FateKind};
 use dialtone_routing::Sabotage;
+use dialtone_routing::limits::FATES_STEP;
 use dialtone_store::MemoryDisk;
 
 use crate::world::*;
@@ -75,4 +76,25 @@ async fn the_fates_after_the_outbox_cursor_are_told_on_attaching() {
         let phone = world.open(1, cursor).await;
         assert_eq!(world.fates(phone), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_fates_are_told_in_steps_each_once_and_in_order() {
+    let mut world = world().await;
+    world.inbox.message = Some((Kind::Declined, "MAILBOX_FULL"));
+    let many = 2 * FATES_STEP;
+    for seq in 1..=many {
+        world.send(request(seq, BEN_NUMBER)).await;
+    }
+    let log_id = world.inbox.offers[0].source.clone();
+    let phone = world.open(1, Cursor { log_id, idx: 0 }).await;
+    let mut all = world.fates(phone);
+    assert!(!all.is_empty() && (all.len() as u64) < many, "not all of {many} at once");
+    world.send(request(many + 1, BEN_NUMBER)).await;
+    world.pass(Duration::from_secs(3)).await;
+    all.extend(world.fates(phone));
+    assert_eq!(all.len() as u64, many + 1);
+    assert!(all.is_sorted_by(|before, after| before.3 < after.3), "what is new waits for its turn");
+    world.send(request(many + 2, BEN_NUMBER)).await;
+    assert_eq!(world.fates(phone).len(), 1, "at once again");
 }
