@@ -7,11 +7,10 @@ use dialtone_log::LogStore;
 use dialtone_proto::bus::v1::offline_item::Item;
 use dialtone_proto::bus::v1::{BlockFact, FactTaken, ToOffline};
 use dialtone_proto::types::v1::conversation_ref::With;
-use dialtone_vocab::{DeviceId, SHARDS, ShardId, UnixMillis, UserId};
+use dialtone_vocab::{DeviceId, UserId};
 
 use crate::handle::Handle;
 use crate::inbox::Message;
-use crate::limits::{DUE_ROWS, SWEEP_EVERY, SWEEP_ROWS};
 use crate::store::Blocks;
 
 /// Opens the door.
@@ -24,21 +23,11 @@ pub(crate) async fn open(
 ) -> Result<(), BusError> {
     let items = bus.subscribe(&subjects::offline(&chassis.node)).await?;
     let facts = bus.subscribe_group(&subjects::offline_fact(), "offline").await?;
-    wake_due(&handle, &logs);
+    logs.wake(|owner| handle.tell(UserId::new(owner), Message::Wake));
     chassis.tasks.spawn("offline items", hear(chassis.clone(), handle, items));
     chassis.tasks.spawn("offline facts", hear_facts(chassis.clone(), blocks, facts));
-    chassis.tasks.spawn("offline sweep", sweep(chassis.clone(), logs));
+    chassis.tasks.spawn("offline sweep", logs.keep_swept(chassis.clone()));
     Ok(())
-}
-
-/// Every restart is a take-over: logs with something to do are opened at once.
-fn wake_due(handle: &Handle, logs: &LogStore) {
-    for shard in 0..SHARDS {
-        match logs.due(ShardId(shard), UnixMillis(u64::MAX), DUE_ROWS) {
-            Ok(rows) => rows.iter().for_each(|row| handle.tell(UserId::new(row.owner), Message::Wake)),
-            Err(error) => tracing::error!(%error, "due rows could not be read"),
-        }
-    }
 }
 
 async fn hear(chassis: Chassis, handle: Handle, mut items: Subscription<ToOffline>) {
@@ -110,23 +99,6 @@ async fn hear_facts(chassis: Chassis, blocks: Blocks, mut facts: Subscription<Bl
             Ok(()) => fact.reply(FactTaken {}).await,
             // Not answered: contacts tells it again.
             Err(error) => tracing::error!(%error, "a block could not be kept"),
-        }
-    }
-}
-
-/// Drops whole buckets that are past their time.
-async fn sweep(chassis: Chassis, logs: LogStore) {
-    let stop = chassis.tasks.stop_token();
-    let mut cursor = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = chassis.clock.sleep(SWEEP_EVERY) => {}
-        }
-        match logs.sweep(std::mem::take(&mut cursor), SWEEP_ROWS, chassis.clock.now()).await {
-            Ok(next) => cursor = next,
-            Err(error) => tracing::warn!(%error, "the sweep will be tried again"),
         }
     }
 }

@@ -24,11 +24,5 @@ pub const EPOCH_WITHIN: Duration = Duration::from_secs(2);
 pub const LIST_MOST: u32 = 500;
 /// Entries of a page of `List` that asked for no number.
 pub const LIST_DEFAULT: u32 = 100;
-/// Due rows looked at per shard.
-pub const DUE_ROWS: usize = 1_024;
-/// Between two sweeps of what is past its time.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Rows looked at in one sweep.
-pub const SWEEP_ROWS: usize = 256;
 /// Watermarks that follow each other faster than this go together.
 pub const WATERMARKS_COALESCE: Duration = Duration::from_millis(50);

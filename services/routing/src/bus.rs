@@ -6,10 +6,9 @@ use dialtone_chassis::Chassis;
 use dialtone_log::LogStore;
 use dialtone_proto::bus::v1::ToRouting;
 use dialtone_proto::bus::v1::routing_item::Item;
-use dialtone_vocab::{DeviceId, PhoneNumber, SHARDS, ShardId, UnixMillis, UserId};
+use dialtone_vocab::{DeviceId, PhoneNumber, UserId};
 
 use crate::handle::Handle;
-use crate::limits::{DUE_ROWS, SWEEP_EVERY, SWEEP_ROWS};
 use crate::outbox::{Asker, Message, Sender};
 
 /// Opens the door.
@@ -20,20 +19,10 @@ pub(crate) async fn open(
     logs: LogStore,
 ) -> Result<(), BusError> {
     let items = bus.subscribe(&subjects::routing(&chassis.node)).await?;
-    wake_due(&handle, &logs);
+    logs.wake(|owner| handle.tell(UserId::new(owner), Message::Wake));
     chassis.tasks.spawn("routing items", hear(chassis.clone(), handle, items));
-    chassis.tasks.spawn("routing sweep", sweep(chassis.clone(), logs));
+    chassis.tasks.spawn("routing sweep", logs.keep_swept(chassis.clone()));
     Ok(())
-}
-
-/// Every restart is a take-over: logs with something to do are opened at once.
-fn wake_due(handle: &Handle, logs: &LogStore) {
-    for shard in 0..SHARDS {
-        match logs.due(ShardId(shard), UnixMillis(u64::MAX), DUE_ROWS) {
-            Ok(rows) => rows.iter().for_each(|row| handle.tell(UserId::new(row.owner), Message::Wake)),
-            Err(error) => tracing::error!(%error, "due rows could not be read"),
-        }
-    }
 }
 
 async fn hear(chassis: Chassis, handle: Handle, mut items: Subscription<ToRouting>) {
@@ -88,22 +77,5 @@ fn take(handle: &Handle, item: Item) {
         Item::Answers(answers) => tell(&answers.source_user.clone(), Message::Answers(answers)),
         Item::Watermarks(marks) => tell(&marks.source_user.clone(), Message::Watermarks(marks)),
         Item::SmsResult(result) => tell(&result.user.clone(), Message::SmsResult(result)),
-    }
-}
-
-/// Drops whole buckets that are past their time.
-async fn sweep(chassis: Chassis, logs: LogStore) {
-    let stop = chassis.tasks.stop_token();
-    let mut cursor = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = chassis.clock.sleep(SWEEP_EVERY) => {}
-        }
-        match logs.sweep(std::mem::take(&mut cursor), SWEEP_ROWS, chassis.clock.now()).await {
-            Ok(next) => cursor = next,
-            Err(error) => tracing::warn!(%error, "the sweep will be tried again"),
-        }
     }
 }

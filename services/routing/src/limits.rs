@@ -30,16 +30,10 @@ pub const PAGE: usize = 256;
 pub const SMS_RETRY: Duration = Duration::from_millis(500);
 /// The longest one.
 pub const SMS_RETRY_MAX: Duration = Duration::from_secs(10);
-/// Due rows looked at per shard.
-pub const DUE_ROWS: usize = 1_024;
 /// Conversations whose receipts a session is told when it attaches.
 pub const RECEIPTS: usize = 1_000;
 /// Entries looked at at once for a session that was away; the rest follows at the next ticks.
 pub const FATES_STEP: u64 = 1_024;
-/// Between two sweeps of what is past its time.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Rows looked at in one sweep.
-pub const SWEEP_ROWS: usize = 256;
 /// Outboxes of which the ledger is recounted before it pauses.
 pub const RECOUNT_LOGS: usize = 16;
 /// Pages of entries that it reads before it pauses.

@@ -48,6 +48,7 @@
 //! about. One too many is harmless; one too few is a defect.
 
 mod error;
+mod keep;
 pub mod limits;
 mod metrics;
 mod open;

@@ -24,3 +24,7 @@ pub const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const KEEP_SOURCE: Duration = Duration::from_secs(31 * 24 * 3600);
 /// Rows that one read of the store brings.
 pub const PAGE_ROWS: usize = 512;
+/// Between two sweeps of what is past its time.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Buckets looked at in one sweep.
+pub const SWEEP_BUCKETS: usize = 256;

@@ -279,3 +279,42 @@ async fn the_logs_of_a_store_are_listed_and_counted_without_opening_one() {
     }
     assert_eq!(store.tail_on_disk(store.log_id(&[9; 16])), Ok(0));
 }
+
+#[tokio::test]
+async fn everybody_with_something_to_do_is_woken_once_however_many_there_are() {
+    let store = store(&MemoryDisk::new(), 1);
+    let owner = |n: u64| {
+        let mut owner = [0; 16];
+        owner[..8].copy_from_slice(&n.to_be_bytes());
+        owner
+    };
+    // All in one shard, more than a page, some for several reasons.
+    let shard = shard_of(&owner(0));
+    let owners: Vec<_> = (0..).map(owner).filter(|owner| shard_of(owner) == shard).take(600).collect();
+    for (owner, nth) in owners.iter().zip(0..) {
+        let mut log = store.open(owner, NOW).await.expect("opens").log;
+        for idx in 0..=nth % 3 {
+            log.due(Due { at: UnixMillis(nth), idx, kind: 1 });
+        }
+        drain(&store, &mut log, NOW).await;
+    }
+    let mut woken = Vec::new();
+    store.wake(|owner| woken.push(owner));
+    assert_eq!(woken, owners);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_past_its_time_is_swept_by_itself() {
+    let chassis = Chassis::for_tests(1);
+    let disk = MemoryDisk::new();
+    let db = Db::open_memory(&disk, "alpha", TABLE_LIST, 1, &chassis).expect("opens");
+    let store = LogStore::new(db.clone(), LogKind::Inbox, KEEP);
+    filled(&store, 3, chassis.clock.now()).await;
+    let sweeping = chassis.tasks.spawn("sweep", store.keep_swept(chassis.clone()));
+    let rows = || db.scan_prefix(dialtone_log::LOG, &[], 10).expect("scans").len();
+    chassis.clock.sleep(KEEP - Duration::from_secs(60)).await;
+    assert_eq!(rows(), 3);
+    chassis.clock.sleep(Duration::from_secs(180)).await;
+    assert_eq!((rows(), sweeping.is_finished()), (0, false));
+    assert!(chassis.tasks.shutdown(Duration::from_secs(1)).await);
+}
