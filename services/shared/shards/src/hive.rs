@@ -1,17 +1,17 @@
 //! Actors by user: one per user while something happens to it, none when it is quiet.
 //!
 //! ```text
-//!   door ── send(user, message) ──► keeper of the user's shards ──► resident of the user
-//!                                        │ supervises: a resident that panics is gone, and nobody else is touched;
-//!                                        │ the next message makes a new one, which reads its state from the store
-//!                                        └ ticks: quiet residents leave
+//!   door ── send(user, message) ─────────────────┬──────────────► resident of the user, if it is at home
+//!                                                └─► keeper of the user's shards ──► else a new one
+//!                                                     │ supervises: a resident that panics is gone, and nobody else is
+//!                                                     │ touched; the next message makes a new one, which reads its
+//!                                                     │ state from the store
+//!                                                     └ ticks: quiet residents leave
 //! ```
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::Arc;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
@@ -73,30 +73,76 @@ pub trait Resident: Sized + Send + 'static {
 
 /// The residents of one kind in this process. Cheap to clone.
 pub struct Hive<R: Resident> {
+    name: &'static str,
     keepers: Arc<Vec<Keeper<R>>>,
 }
 
 impl<R: Resident> Clone for Hive<R> {
     fn clone(&self) -> Self {
-        Self { keepers: self.keepers.clone() }
+        Self { name: self.name, keepers: self.keepers.clone() }
     }
 }
 
 struct Keeper<R: Resident> {
     actor: ActorRef<ToKeeper<R>>,
     waiting: Arc<AtomicUsize>,
+    homes: Homes<R::Message>,
 }
 
 enum ToKeeper<R: Resident> {
     Deliver(UserId, R::Message),
-    Own(UserId, R::Message),
     Tick,
-    Leave(UserId, ActorId),
+    /// A resident wants to leave, after so many messages.
+    Leave(UserId, ActorId, u64),
 }
 
 enum ToResident<M> {
     Message(M),
     Tick,
+}
+
+fn count(name: &'static str, event: &'static str) {
+    EVENTS.add(1, &[KeyValue::new("hive", name), KeyValue::new("event", event)]);
+}
+
+/// Who of a keeper's residents is at home: written by the keeper alone, read by whoever has something for one of them.
+struct Homes<M>(Arc<RwLock<BTreeMap<UserId, Home<M>>>>);
+
+impl<M> Clone for Homes<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M> Homes<M> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<UserId, Home<M>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<UserId, Home<M>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A resident at home.
+struct Home<M> {
+    actor: ActorRef<ToResident<M>>,
+    /// Messages and ticks handed to it, and those it has begun with.
+    handed: AtomicU64,
+    begun: Arc<AtomicU64>,
+    calm: Arc<AtomicBool>,
+}
+
+impl<M: Send + 'static> Home<M> {
+    fn is_full(&self) -> bool {
+        let waiting = self.handed.load(Ordering::Relaxed).saturating_sub(self.begun.load(Ordering::Relaxed));
+        waiting >= MAILBOX as u64
+    }
+
+    fn hand(&self, message: ToResident<M>) -> Result<(), Busy> {
+        self.handed.fetch_add(1, Ordering::Relaxed);
+        self.actor.send_message(message).map_err(|_| Busy)
+    }
 }
 
 impl<R: Resident> Hive<R> {
@@ -107,12 +153,13 @@ impl<R: Resident> Hive<R> {
     pub async fn start(chassis: &Chassis, name: &'static str, shared: R::Shared) -> Self {
         let mut keepers = Vec::new();
         for _ in 0..KEEPERS {
-            let waiting = Arc::new(AtomicUsize::new(0));
-            let behaviour = KeeperActor { name, shared: shared.clone(), waiting: waiting.clone() };
+            let (waiting, homes) = (Arc::new(AtomicUsize::new(0)), Homes(Arc::default()));
+            let behaviour =
+                KeeperActor { name, shared: shared.clone(), waiting: waiting.clone(), homes: homes.clone() };
             let (actor, _) = Actor::spawn(None, behaviour, ()).await.expect("a keeper starts");
-            keepers.push(Keeper { actor, waiting });
+            keepers.push(Keeper { actor, waiting, homes });
         }
-        let hive = Self { keepers: Arc::new(keepers) };
+        let hive = Self { name, keepers: Arc::new(keepers) };
         let (ticking, clock, stop) = (hive.clone(), chassis.clock.clone(), chassis.tasks.stop_token());
         chassis.tasks.spawn("hive ticks", async move {
             loop {
@@ -141,12 +188,26 @@ impl<R: Resident> Hive<R> {
         }
     }
 
+    fn keeper(&self, user: UserId) -> &Keeper<R> {
+        &self.keepers[usize::from(shard_of(user.as_bytes()).0 % KEEPERS)]
+    }
+
     /// Something happens to a user. Messages of one caller to one user arrive in order.
     ///
     /// # Errors
     /// [`Busy`], and nothing was done.
     pub fn send(&self, user: UserId, message: R::Message) -> Result<(), Busy> {
-        let keeper = &self.keepers[usize::from(shard_of(user.as_bytes()).0 % KEEPERS)];
+        let keeper = self.keeper(user);
+        // Straight to its home, unless something that came before may still wait at the keeper.
+        if keeper.waiting.load(Ordering::Acquire) == 0
+            && let Some(home) = keeper.homes.read().get(&user)
+        {
+            if home.is_full() {
+                count(self.name, "refused");
+                return Err(Busy);
+            }
+            return home.hand(ToResident::Message(message));
+        }
         if keeper.waiting.fetch_add(1, Ordering::Relaxed) >= KEEPER_MAILBOX {
             keeper.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(Busy);
@@ -154,124 +215,111 @@ impl<R: Resident> Hive<R> {
         keeper.actor.send_message(ToKeeper::Deliver(user, message)).map_err(|_| Busy)
     }
 
-    /// Something that a resident began has ended: never refused, as there are no more of these than it began.
+    /// Something that a resident began has ended: never refused, as there are no more of these than it began. A
+    /// resident that is gone hears nothing.
     pub fn send_own(&self, user: UserId, message: R::Message) {
-        let keeper = &self.keepers[usize::from(shard_of(user.as_bytes()).0 % KEEPERS)];
-        if keeper.actor.send_message(ToKeeper::Own(user, message)).is_err() {
-            tracing::debug!("the hive is closed");
+        if let Some(home) = self.keeper(user).homes.read().get(&user)
+            && home.hand(ToResident::Message(message)).is_err()
+        {
+            tracing::debug!("the resident is gone");
         }
     }
-}
-
-/// The residents of a keeper, and its ticks so far.
-struct Residents<R: Resident> {
-    known: BTreeMap<UserId, Known<R>>,
-    ticks: u32,
 }
 
 struct KeeperActor<R: Resident> {
     name: &'static str,
     shared: R::Shared,
     waiting: Arc<AtomicUsize>,
-}
-
-struct Known<R: Resident> {
-    actor: ActorRef<ToResident<R::Message>>,
-    waiting: Arc<AtomicUsize>,
-    calm: Arc<AtomicBool>,
+    homes: Homes<R::Message>,
 }
 
 impl<R: Resident> KeeperActor<R> {
-    fn count(&self, event: &'static str) {
-        EVENTS.add(1, &[KeyValue::new("hive", self.name), KeyValue::new("event", event)]);
-    }
-
-    async fn resident<'a>(
+    /// Makes a resident if there is none, and hands it the message that it is made for before anybody else can.
+    async fn deliver(
         &self,
         myself: &ActorRef<ToKeeper<R>>,
         user: UserId,
-        residents: &'a mut Residents<R>,
-    ) -> Result<&'a Known<R>, ActorProcessingErr> {
-        match residents.known.entry(user) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(place) => {
-                let (waiting, calm) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-                let behaviour = ResidentActor::<R> {
-                    user,
-                    shared: self.shared.clone(),
-                    keeper: myself.clone(),
-                    waiting: waiting.clone(),
-                    calm: calm.clone(),
-                };
-                let (actor, _) = Actor::spawn_linked(None, behaviour, (), myself.get_cell()).await?;
-                self.count("came");
-                Ok(place.insert(Known { actor, waiting, calm }))
+        message: R::Message,
+    ) -> Result<(), ActorProcessingErr> {
+        let made = if self.homes.read().contains_key(&user) {
+            None
+        } else {
+            let (begun, calm) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+            let behaviour = ResidentActor::<R> {
+                user,
+                shared: self.shared.clone(),
+                keeper: myself.clone(),
+                begun: begun.clone(),
+                calm: calm.clone(),
+            };
+            let (actor, _) = Actor::spawn_linked(None, behaviour, (), myself.get_cell()).await?;
+            count(self.name, "came");
+            Some(Home { actor, handed: AtomicU64::new(0), begun, calm })
+        };
+        let mut homes = self.homes.write();
+        if let Some(home) = made {
+            homes.insert(user, home);
+        }
+        let home = homes.get(&user).filter(|home| !home.is_full());
+        if home.is_none_or(|home| home.hand(ToResident::Message(message)).is_err()) {
+            count(self.name, "refused");
+        }
+        Ok(())
+    }
+
+    fn tick(&self, all: bool) {
+        for home in self.homes.read().values() {
+            let wanted = all || !home.calm.load(Ordering::Relaxed);
+            if wanted && !home.is_full() && home.hand(ToResident::Tick).is_err() {
+                count(self.name, "refused");
             }
         }
     }
 
-    fn hand(&self, known: &Known<R>, message: ToResident<R::Message>) {
-        if known.waiting.fetch_add(1, Ordering::Relaxed) >= MAILBOX {
-            known.waiting.fetch_sub(1, Ordering::Relaxed);
-            return self.count("refused");
-        }
-        if known.actor.send_message(message).is_err() {
-            self.count("refused");
+    /// Lets a resident go if nothing has come for it since it asked.
+    fn leave(&self, user: UserId, actor: &ActorId, after: u64) {
+        let mut homes = self.homes.write();
+        let leaves = |home: &Home<R::Message>| {
+            home.actor.get_id() == *actor && home.handed.load(Ordering::Relaxed) == after
+        };
+        if homes.get(&user).is_some_and(leaves)
+            && let Some(home) = homes.remove(&user)
+        {
+            count(self.name, "left");
+            home.actor.stop(None);
         }
     }
 }
 
 impl<R: Resident> Actor for KeeperActor<R> {
     type Msg = ToKeeper<R>;
-    type State = Residents<R>;
+    /// Ticks so far.
+    type State = u32;
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        Ok(Residents { known: BTreeMap::new(), ticks: 0 })
+        Ok(0)
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        residents: &mut Self::State,
+        ticks: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ToKeeper::Deliver(user, message) => {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
-                let known = self.resident(&myself, user, residents).await?;
-                self.hand(known, ToResident::Message(message));
-            }
-            ToKeeper::Own(user, message) => {
-                if let Some(known) = residents.known.get(&user) {
-                    known.waiting.fetch_add(1, Ordering::Relaxed);
-                    if known.actor.send_message(ToResident::Message(message)).is_err() {
-                        self.count("refused");
-                    }
-                }
+                let delivered = self.deliver(&myself, user, message).await;
+                // Not before it is handed over: what its caller sends next may take the short way.
+                self.waiting.fetch_sub(1, Ordering::Release);
+                delivered?;
             }
             ToKeeper::Tick => {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
-                residents.ticks = residents.ticks.wrapping_add(1);
-                let all = residents.ticks.is_multiple_of(CALM_TICKS);
-                for known in
-                    residents.known.values().filter(|known| all || !known.calm.load(Ordering::Relaxed))
-                {
-                    self.hand(known, ToResident::Tick);
-                }
+                *ticks = ticks.wrapping_add(1);
+                self.tick(ticks.is_multiple_of(CALM_TICKS));
+                self.waiting.fetch_sub(1, Ordering::Release);
             }
-            ToKeeper::Leave(user, actor) => {
-                // Something may have come meanwhile: then it stays.
-                let leaves = |known: &Known<R>| {
-                    known.actor.get_id() == actor && known.waiting.load(Ordering::Relaxed) == 0
-                };
-                if residents.known.get(&user).is_some_and(leaves)
-                    && let Some(known) = residents.known.remove(&user)
-                {
-                    self.count("left");
-                    known.actor.stop(None);
-                }
-            }
+            ToKeeper::Leave(user, actor, after) => self.leave(user, &actor, after),
         }
         Ok(())
     }
@@ -282,16 +330,16 @@ impl<R: Resident> Actor for KeeperActor<R> {
         &self,
         _: ActorRef<Self::Msg>,
         event: SupervisionEvent,
-        residents: &mut Self::State,
+        _: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let (cell, failed) = match event {
             SupervisionEvent::ActorFailed(cell, _) => (cell, true),
             SupervisionEvent::ActorTerminated(cell, _, _) => (cell, false),
             _ => return Ok(()),
         };
-        residents.known.retain(|_, known| known.actor.get_id() != cell.get_id());
+        self.homes.write().retain(|_, home| home.actor.get_id() != cell.get_id());
         if failed {
-            self.count("failed");
+            count(self.name, "failed");
             tracing::error!(
                 hive = self.name,
                 "a user's actor failed: a defect; it is made anew from the store"
@@ -305,7 +353,7 @@ struct ResidentActor<R: Resident> {
     user: UserId,
     shared: R::Shared,
     keeper: ActorRef<ToKeeper<R>>,
-    waiting: Arc<AtomicUsize>,
+    begun: Arc<AtomicU64>,
     calm: Arc<AtomicBool>,
 }
 
@@ -324,7 +372,7 @@ impl<R: Resident> Actor for ResidentActor<R> {
         message: Self::Msg,
         (resident, quiet): &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         match message {
             ToResident::Message(message) => {
                 *quiet = 0;
@@ -344,7 +392,7 @@ impl<R: Resident> Actor for ResidentActor<R> {
                 self.calm.store(rest == Rest::Calm, Ordering::Relaxed);
                 *quiet = if rest == Rest::MayLeave { *quiet + 1 } else { 0 };
                 if *quiet >= QUIET_TICKS {
-                    self.keeper.send_message(ToKeeper::Leave(self.user, myself.get_id()))?;
+                    self.keeper.send_message(ToKeeper::Leave(self.user, myself.get_id(), begun))?;
                 }
             }
         }
