@@ -287,10 +287,8 @@ impl Resides {
     /// Starts the next write, if there is something and none is under way.
     fn kick(&mut self) {
         let Some(write) = self.log.next_write(self.now()) else { return };
-        let (logs, hive, user, opening) =
-            (self.shared.logs.clone(), self.shared.hive.clone(), self.user, self.opening);
-        self.shared.chassis.tasks.spawn("outbox write", async move {
-            let outcome = logs.write(&write).await;
+        let (hive, user, opening) = (self.shared.hive.clone(), self.user, self.opening);
+        self.shared.logs.submit(write, move |write, outcome| {
             if let Err(error) = &outcome {
                 tracing::error!(%error, "an outbox could not be written");
             }

@@ -101,6 +101,8 @@ impl LogStore {
     /// [`LogError`]; the log is not open then.
     pub async fn open(&self, owner: &[u8; 16], now: UnixMillis) -> Result<Opened, LogError> {
         let id = self.log_id(owner);
+        // A former opening in this process may have left a write in the store's queue: what follows it is read.
+        let _always_applied = self.db.commit(Batch::new()).await?;
         let marks = self.marks(id)?;
         let bucket = marks.0.get(BUCKET_MARK).map(|bucket| u32::try_from(*bucket).unwrap_or(u32::MAX));
         let walked = self.end_of(id, bucket.unwrap_or(0), now)?;
@@ -273,6 +275,15 @@ impl LogStore {
     pub async fn write(&self, write: &Write) -> Result<(), LogError> {
         let _always_applied = self.db.commit(write.to_batch()).await?;
         Ok(self.db.check()?)
+    }
+
+    /// As [`LogStore::write`], for actors, which do not wait: `done` is called on the store's thread and must be quick.
+    pub fn submit(&self, write: Write, done: impl FnOnce(Write, Result<(), LogError>) + Send + 'static) {
+        let (db, batch) = (self.db.clone(), write.to_batch());
+        self.db.submit(batch, move |outcome| {
+            let outcome = outcome.and_then(|_always_applied| db.check());
+            done(write, outcome.map_err(LogError::from));
+        });
     }
 
     /// What is due in a shard until `upto`, the oldest first, at most `limit`.

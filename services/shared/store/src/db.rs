@@ -1,17 +1,17 @@
 //! A service's database.
 
 use std::fmt;
-use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone_chassis::Chassis;
+use dialtone_chassis::{Chassis, Tasks};
 use dialtone_vocab::Epoch;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Engine, KeyRange, META};
 use crate::limits::{DELETE_STEP, QUEUE};
+use crate::memory::Delay;
 use crate::metrics::Counters;
 use crate::plan::{number, table_number};
 use crate::writer::{Poison, Request, Writer};
@@ -34,6 +34,7 @@ struct Inner {
     poison: Arc<Poison>,
     counters: Arc<Counters>,
     queue: mpsc::Sender<Request>,
+    tasks: Tasks,
     epoch: Epoch,
     store_id: [u8; 16],
 }
@@ -82,7 +83,7 @@ impl Db {
         engine: Arc<dyn Engine>,
         tables: &'static [&'static str],
         opened: &meta::Opened,
-        delay: Option<RangeInclusive<Duration>>,
+        delay: Option<Delay>,
         chassis: &Chassis,
     ) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
@@ -100,7 +101,8 @@ impl Db {
         chassis.tasks.spawn("store writer", writer.run(requests));
         let (epoch, store_id) = (opened.epoch, opened.id);
         tracing::info!(service, epoch = epoch.0, "store open");
-        Self(Arc::new(Inner { service, engine, tables, poison, counters, queue, epoch, store_id }))
+        let tasks = chassis.tasks.clone();
+        Self(Arc::new(Inner { service, engine, tables, poison, counters, queue, tasks, epoch, store_id }))
     }
 
     /// Which opening this is: grows by one each time, and was on disk before anything was read.
@@ -204,11 +206,33 @@ impl Db {
     /// [`StoreError::TooLarge`], [`StoreError::UnknownTable`] and [`StoreError::Corrupt`] (of what a condition or
     /// maximum reads): nothing was written. [`StoreError::Poisoned`], [`StoreError::Closed`]: nobody knows.
     pub async fn commit(&self, batch: Batch) -> Result<Commit, StoreError> {
-        self.0.poison.check()?;
-        batch.check()?;
         let (answer, outcome) = oneshot::channel();
-        self.0.queue.send(Request { batch, answer }).await.map_err(|_| StoreError::Closed)?;
+        self.submit(batch, move |outcome| {
+            let _caller_is_gone = answer.send(outcome);
+        });
         outcome.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// As [`Db::commit`], for those who don't wait: `done` is called with the outcome, on the writer's thread, and must
+    /// be quick. Batches of one caller are committed in the order in which they were submitted, unless the queue is
+    /// full. When the process stops `done` may be dropped instead.
+    pub fn submit(&self, batch: Batch, done: impl FnOnce(Result<Commit, StoreError>) + Send + 'static) {
+        if let Err(error) = self.0.poison.check().and_then(|()| batch.check()) {
+            return done(Err(error));
+        }
+        let request = Request { batch, answer: Box::new(done) };
+        match self.0.queue.try_send(request) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(request)) => (request.answer)(Err(StoreError::Closed)),
+            Err(mpsc::error::TrySendError::Full(request)) => {
+                let queue = self.0.queue.clone();
+                self.0.tasks.spawn("store queue", async move {
+                    if let Err(mpsc::error::SendError(request)) = queue.send(request).await {
+                        (request.answer)(Err(StoreError::Closed));
+                    }
+                });
+            }
+        }
     }
 
     /// Removes all rows of a range of keys, step by step; returns how many. A row written meanwhile may stay.

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dialtone_chassis::Rng;
 
 use crate::StoreError;
 use crate::engine::{Engine, KeyRange, Row};
@@ -21,10 +22,30 @@ use crate::engine::{Engine, KeyRange, Row};
 #[derive(Clone, Default)]
 pub struct MemoryDisk(Arc<Shared>);
 
+/// How long commits take: as a rule, and now and then.
+#[derive(Debug, Clone)]
+pub(crate) struct Delay {
+    usual: RangeInclusive<Duration>,
+    stall: Duration,
+}
+
+/// One commit in so many stalls, on a disk that does.
+const STALL_ONE_IN: u64 = 12;
+
+impl Delay {
+    /// Of one commit.
+    pub(crate) fn draw(&self, rng: &Rng) -> Duration {
+        if !self.stall.is_zero() && rng.below(STALL_ONE_IN) == 0 {
+            return rng.jitter(self.stall);
+        }
+        *self.usual.start() + rng.jitter(self.usual.end().saturating_sub(*self.usual.start()))
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     services: RwLock<BTreeMap<&'static str, Service>>,
-    delay: Option<RangeInclusive<Duration>>,
+    delay: Option<Delay>,
     failures: AtomicU64,
 }
 
@@ -42,7 +63,13 @@ impl MemoryDisk {
 
     /// An empty disk whose commits take a while, drawn from the process's randomness.
     pub fn with_delay(delay: RangeInclusive<Duration>) -> Self {
-        Self(Arc::new(Shared { delay: Some(delay), ..Shared::default() }))
+        Self::stalling(delay, Duration::ZERO)
+    }
+
+    /// An empty disk whose commits take a while, and now and then up to `stall`.
+    pub fn stalling(delay: RangeInclusive<Duration>, stall: Duration) -> Self {
+        let delay = Some(Delay { usual: delay, stall });
+        Self(Arc::new(Shared { delay, ..Shared::default() }))
     }
 
     /// The next `writes` group writes of any service on this disk fail.
@@ -50,7 +77,7 @@ impl MemoryDisk {
         self.0.failures.store(writes, Ordering::SeqCst);
     }
 
-    pub(crate) fn delay(&self) -> Option<RangeInclusive<Duration>> {
+    pub(crate) fn delay(&self) -> Option<Delay> {
         self.0.delay.clone()
     }
 

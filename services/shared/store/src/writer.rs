@@ -1,22 +1,25 @@
 //! The one writer of a database: takes all that is waiting, commits it as one, answers all.
 
-use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::engine::Engine;
 use crate::limits::{GROUP_BATCHES, GROUP_BYTES, PACE, STOP_IDLE};
+use crate::memory::Delay;
 use crate::metrics::Counters;
 use crate::plan::{Maxima, commit_group};
 use crate::{Batch, Commit, StoreError};
 
+/// What is done with an outcome, on the writer's thread: it must be quick.
+pub(crate) type Answer = Box<dyn FnOnce(Result<Commit, StoreError>) + Send>;
+
 /// A commit on its way to the writer.
 pub(crate) struct Request {
     pub(crate) batch: Batch,
-    pub(crate) answer: oneshot::Sender<Result<Commit, StoreError>>,
+    pub(crate) answer: Answer,
 }
 
 /// Set by the first failed write and never cleared: what is on disk is unknown from then on.
@@ -43,12 +46,12 @@ pub(crate) struct Writer {
     pub(crate) tables: Arc<[&'static str]>,
     pub(crate) poison: Arc<Poison>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) delay: Option<RangeInclusive<Duration>>,
+    pub(crate) delay: Option<Delay>,
     pub(crate) chassis: Chassis,
 }
 
 /// Who waits for a commit, and what it is told.
-type Told = (oneshot::Sender<Result<Commit, StoreError>>, Result<Commit, StoreError>);
+type Told = (Answer, Result<Commit, StoreError>);
 
 impl Writer {
     /// Until nobody can commit any more; when the process is to stop, until nobody has for a moment.
@@ -57,8 +60,8 @@ impl Writer {
         let mut maxima = Maxima::default();
         while let Some(first) = this.next(&mut queue).await {
             let writer = this.clone();
-            if let Some(range) = &this.delay {
-                this.settle_slowly(range, gather(first, &mut queue), &mut maxima).await;
+            if let Some(delay) = &this.delay {
+                this.settle_slowly(delay, gather(first, &mut queue), &mut maxima).await;
                 continue;
             }
             let working = this.chassis.blocking.run(move || {
@@ -95,13 +98,11 @@ impl Writer {
     }
 
     /// As a disk of memory does it, which takes its time before and after the moment at which the commit is applied.
-    async fn settle_slowly(
-        &self,
-        range: &RangeInclusive<Duration>,
-        group: Vec<Request>,
-        maxima: &mut Maxima,
-    ) {
-        let total = *range.start() + self.chassis.rng.jitter(range.end().saturating_sub(*range.start()));
+    async fn settle_slowly(&self, delay: &Delay, group: Vec<Request>, maxima: &mut Maxima) {
+        if group.iter().all(|request| request.batch.is_empty()) {
+            return tell(self.settle(group, maxima));
+        }
+        let total = delay.draw(&self.chassis.rng);
         let before = self.chassis.rng.jitter(total);
         self.wait(before).await;
         let told = self.settle(group, maxima);
@@ -135,8 +136,7 @@ impl Writer {
 
 fn tell(told: Vec<Told>) {
     for (answer, outcome) in told {
-        // A caller that went away has no use for the outcome.
-        drop(answer.send(outcome));
+        answer(outcome);
     }
 }
 
