@@ -156,16 +156,9 @@ pub(crate) fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<S
     world.pass(Duration::from_secs(4));
     world.storm.set(true);
     storm(&mut world, &mut users, &ids, &sent, &journal);
+    wake_all(&mut world, &mut users, &ids, &journal);
+    last_words(&mut world, &users, &ids, &sent);
     world.storm.set(false);
-    for user in &mut users {
-        match &user.session {
-            Some(session) => {
-                let session = session.clone();
-                world.spawn(async move { session.freeze(false).await.unwrap_or_default() });
-            }
-            None => go_online(&world, user, &ids, &journal),
-        }
-    }
     world.pass(CALM);
     for user in &users {
         let (centre, number) = (world.centre.clone(), user.number.clone());
@@ -207,17 +200,8 @@ fn storm(world: &mut World, users: &mut [User], ids: &[UserId], sent: &[Sent], j
     for n in 0..steps {
         let place = usize::try_from(n % USERS as u64).unwrap_or(0);
         let peer = (place + 1 + usize::try_from(rng.below(USERS as u64 - 1)).unwrap_or(0)) % USERS;
-        if let Some(session) = users[place].session.clone() {
-            let if_offline = if rng.below(2) == 0 { IfOffline::Store } else { IfOffline::Sms };
-            let policy =
-                Policy { if_offline: if_offline.into(), fallback_after_ms: 5_000, ..Policy::default() };
-            let (content, receiver, sent) = (format!("m{place}to{peer} {n}"), ids[peer], sent[place].clone());
-            world.spawn(async move {
-                if session.send(to::user(receiver), text(content.clone()), policy).await.is_ok() {
-                    sent.lock().unwrap_or_else(PoisonError::into_inner).push(content);
-                }
-            });
-        }
+        let if_offline = if rng.below(2) == 0 { IfOffline::Store } else { IfOffline::Sms };
+        send(world, &users[place], (peer, ids[peer]), n, if_offline, &sent[place]);
         let event = rng.below(12);
         // A kill comes while something is on its way through the server, as often as not before it is written.
         world.pass(if event == 0 { Duration::from_millis(4 + rng.below(24)) } else { pause });
@@ -241,6 +225,50 @@ fn storm(world: &mut World, users: &mut [User], ids: &[UserId], sent: &[Sent], j
             _ => {}
         }
     }
+}
+
+/// A user with a session sends its n-th message to a peer.
+fn send(world: &World, user: &User, to: (usize, UserId), n: u64, if_offline: IfOffline, sent: &Sent) {
+    let Some(session) = user.session.clone() else { return };
+    let policy = Policy { if_offline: if_offline.into(), fallback_after_ms: 5_000, ..Policy::default() };
+    let content = format!("m{}to{} {n}", user.place, to.0);
+    let sent = sent.clone();
+    world.spawn(async move {
+        if session.send(to::user(to.1), text(content.clone()), policy).await.is_ok() {
+            sent.lock().unwrap_or_else(PoisonError::into_inner).push(content);
+        }
+    });
+}
+
+/// Everybody is online, awake and reads.
+fn wake_all(world: &mut World, users: &mut [User], ids: &[UserId], journal: &Shared) {
+    for user in users {
+        match &user.session {
+            Some(session) => {
+                let session = session.clone();
+                world.spawn(async move { session.freeze(false).await.unwrap_or_default() });
+            }
+            None => go_online(world, user, ids, journal),
+        }
+    }
+    world.pass(Duration::from_secs(4));
+}
+
+/// The last messages, still in the storm: nothing comes after them that would show that one of them was lost. In half
+/// of the episodes a kill follows.
+fn last_words(world: &mut World, users: &[User], ids: &[UserId], sent: &[Sent]) {
+    let rng = world.chassis.rng.clone();
+    for user in users {
+        let peer = (user.place + 1) % USERS;
+        let n = MESSAGES * USERS as u64;
+        send(world, user, (peer, ids[peer]), n, IfOffline::Store, &sent[user.place]);
+    }
+    world.pass(Duration::from_millis(100 + rng.below(1_400)));
+    if rng.below(2) == 0 {
+        world.kill_server();
+        world.start_server();
+    }
+    world.pass(Duration::from_secs(1));
 }
 
 fn toggle(world: &mut World, user: &mut User, ids: &[UserId], journal: &Shared) {

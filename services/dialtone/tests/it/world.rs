@@ -26,6 +26,8 @@ use crate::pipe::{Cut, Pipe};
 
 /// One step of all nodes.
 const STEP: Duration = Duration::from_millis(1);
+/// How long a commit takes at most when the disk stalls.
+const STALL: Duration = Duration::from_millis(1_500);
 /// Bytes in a pipe.
 const PIPE: usize = 256 * 1024;
 
@@ -171,7 +173,7 @@ impl World {
         let mut world = Self {
             seed,
             wall,
-            disk: MemoryDisk::with_delay(delay),
+            disk: MemoryDisk::stalling(delay, STALL),
             settings,
             sabotage,
             storm,
