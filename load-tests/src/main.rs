@@ -29,6 +29,10 @@ use dialtone::settings::{SERVICES, Settings};
 use dialtone_chassis::{Chassis, telemetry};
 use dialtone_vocab::NodeId;
 
+/// As the `dialtone` binary has it, and so the floor too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Load for Dialtone.
 #[derive(Debug, Parser)]
 #[command(version)]
