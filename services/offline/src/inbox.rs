@@ -80,6 +80,8 @@ pub(crate) struct Resides {
     told_watermarks: UnixMillis,
     sent_watermarks: BTreeMap<LogId, Watermark>,
     due: Option<Due>,
+    /// Devices have acknowledged something that no write has taken along yet.
+    acks_wait: bool,
     /// The withdrawals from this index on are known.
     stubs_from: u64,
 }
@@ -114,6 +116,7 @@ impl Resident for Resides {
             told_watermarks: UnixMillis(0),
             sent_watermarks: BTreeMap::new(),
             due: None,
+            acks_wait: false,
         };
         for (source, position) in resides.state.taken() {
             resides.log.mark(dialtone_log::mark_name("taken/", source.as_bytes()), position);
@@ -148,6 +151,7 @@ impl Resident for Resides {
         for (key, _) in self.attached.expire(now) {
             tracing::debug!(ticket = key.ticket, "a session's gateway went silent");
         }
+        self.write_acks();
         self.tell_watermarks(true);
         self.kick();
         match self.due.is_none() && self.log.is_idle() && self.state.is_level() {
@@ -165,6 +169,9 @@ impl Resides {
 
     /// Starts the next write, if there is something and none is under way.
     fn kick(&mut self) {
+        if self.log.is_ready() {
+            self.write_acks();
+        }
         let Some(write) = self.log.next_write(self.now()) else { return };
         let (hive, user, opening) = (self.shared.hive.clone(), self.user, self.opening);
         self.shared.logs.submit(write, move |write, outcome| {
@@ -258,11 +265,25 @@ impl Resides {
         }
     }
 
+    /// An ack is written with the next write, or at the next tick: receipts may take that long. Not so if the device
+    /// waits for it.
     fn ack(&mut self, device: DeviceId, idx: u64) {
         if let Some(idx) = self.state.ack(device, idx, self.log.tail()) {
-            self.log.mark_now(dialtone_log::mark_name("ack/", &device.0.to_be_bytes()), idx);
-            self.must_tell();
+            self.acks_wait = true;
+            if self.state.is_awaited(device, idx) {
+                self.write_acks();
+            }
         }
+    }
+
+    fn write_acks(&mut self) {
+        if !std::mem::take(&mut self.acks_wait) {
+            return;
+        }
+        for (device, idx) in self.state.acking() {
+            self.log.mark_now(dialtone_log::mark_name("ack/", &device.0.to_be_bytes()), idx);
+        }
+        self.must_tell();
     }
 
     /// Until the sources know, a restart must find this log: the row goes with the mark.

@@ -14,8 +14,8 @@ pub const CACHE: usize = 1_024;
 pub const PAGE: usize = 256;
 /// After taking over nothing is declined for so long: devices are still attaching.
 pub const DECLINE_AFTER: Duration = Duration::from_secs(3);
-/// Between two tellings of watermarks that were not taken.
-pub const WATERMARKS_EVERY: Duration = Duration::from_secs(1);
+/// Between two tellings of watermarks that were not taken: longer than their source takes to write them.
+pub const WATERMARKS_EVERY: Duration = Duration::from_secs(3);
 /// How long an answer of identity about a number's epoch is believed.
 pub const EPOCH_LIFE: Duration = Duration::from_secs(30);
 /// How long identity may take.
@@ -25,4 +25,6 @@ pub const LIST_MOST: u32 = 500;
 /// Entries of a page of `List` that asked for no number.
 pub const LIST_DEFAULT: u32 = 100;
 /// Watermarks that follow each other faster than this go together.
-pub const WATERMARKS_COALESCE: Duration = Duration::from_millis(50);
+pub const WATERMARKS_COALESCE: Duration = Duration::from_millis(200);
+/// An ack of so many messages is written at once: a device that catches up is not held up.
+pub const ACKS_AT_ONCE: u64 = 64;

@@ -10,7 +10,7 @@ use dialtone_proto::log::v1::{InboxEntry, InboxMessage, Stub, Taken, Withdrawal}
 use dialtone_vocab::{DeviceId, LogId, UserId};
 use prost::Message;
 
-use crate::limits::CACHE;
+use crate::limits::{ACKS_AT_ONCE, CACHE};
 
 /// How an offered position was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,11 +292,26 @@ impl Inbox {
         })
     }
 
+    /// Acks that are not on disk.
+    pub(crate) fn acking(&self) -> impl Iterator<Item = (DeviceId, u64)> {
+        self.acking.iter().map(|(device, idx)| (*device, *idx))
+    }
+
+    /// Whether a device waits for its ack to be on disk: it shows a message with a limit only then, and one that
+    /// catches up needs room in its window.
+    pub(crate) fn is_awaited(&self, device: DeviceId, idx: u64) -> bool {
+        let known = self.ack_of(device);
+        let has_limit = |entry: &InboxEntry| matches!(&entry.entry, Some(Kind::Message(message)) if message.show_until_ms != 0);
+        idx - known >= ACKS_AT_ONCE || self.entries.range(known + 1..=idx).any(|(_, entry)| has_limit(entry))
+    }
+
     /// An ack is on disk.
     pub(crate) fn acked_by(&mut self, device: DeviceId, idx: u64) {
         let ack = self.acks.entry(device).or_default();
         *ack = idx.max(*ack);
-        self.acking.retain(|_, under_way| *under_way > idx);
+        if self.acking.get(&device).is_some_and(|under_way| *under_way <= idx) {
+            self.acking.remove(&device);
+        }
         self.advance(self.counted);
     }
 

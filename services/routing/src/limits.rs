@@ -32,6 +32,9 @@ pub const SMS_RETRY: Duration = Duration::from_millis(500);
 pub const SMS_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Conversations whose receipts a session is told when it attaches.
 pub const RECEIPTS: usize = 1_000;
+/// Between two rests of a busy outbox: marks that others wait for go to disk, a spell ends. Each rest is a write, so not
+/// too often; until then sends that follow each other share a due row, and receipts a mark.
+pub const REST_EVERY: Duration = Duration::from_secs(1);
 /// Entries looked at at once for a session that was away; the rest follows at the next ticks.
 pub const FATES_STEP: u64 = 1_024;
 /// Outboxes of which the ledger is recounted before it pauses.

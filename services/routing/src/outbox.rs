@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::decide::Receiver;
-use crate::limits::PAGE;
+use crate::limits::{PAGE, REST_EVERY};
 use crate::peers::Peers;
 use crate::state::{Next, Outbox};
 
@@ -109,6 +109,7 @@ pub(crate) struct Resides {
     resolved: BTreeMap<String, Resolved>,
     waiting: Waiting,
     busy: bool,
+    rested: UnixMillis,
 }
 
 impl Resident for Resides {
@@ -129,6 +130,7 @@ impl Resident for Resides {
             resolved: BTreeMap::new(),
             waiting: Waiting::default(),
             busy: false,
+            rested: UnixMillis(0),
         };
         let first = opened.entries.first().map_or(resides.log.tail() + 1, |entry| entry.idx);
         let floor = opened.marks.get("floor").clamp(1, first);
@@ -270,12 +272,18 @@ impl Resides {
         self.state.is_level() && self.log.is_idle()
     }
 
-    /// The end of a busy spell. A row too many is harmless, so it stays for a moment: sends that follow each other
-    /// share one row, and the marks that are told only when they are on disk go together.
+    /// The end of a busy spell. A row too many is harmless, so it stays for a while, and the marks that are told only
+    /// when they are on disk go together.
     fn rest(&mut self) {
+        let now = self.now();
+        if now.since(self.rested) < REST_EVERY {
+            return;
+        }
         if !self.waiting.watermarks.is_empty() {
+            self.rested = now;
             self.log.flush_marks();
         } else if self.busy && self.is_level() {
+            self.rested = now;
             self.busy = false;
             // The marks go along: whoever comes next, or only counts, finds how far the answers were settled.
             self.log.flush_marks();

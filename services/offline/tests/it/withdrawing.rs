@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dialtone_offline::Sabotage;
+use dialtone_offline::limits::WATERMARKS_EVERY;
 use dialtone_proto::bus::v1::offer_answer::Kind;
 use dialtone_proto::types::v1::Cursor;
 use dialtone_store::MemoryDisk;
@@ -64,7 +65,7 @@ async fn watermarks_are_told_until_they_are_taken_also_across_a_restart() {
     assert!(world.shown(phone).contains(&(5, "acked".into())), "told when it is durable");
     assert_eq!((world.watermark(0), world.watermark(1)), ((4, 0), (9, 0)));
     let told = world.watermarks.len();
-    world.pass(Duration::from_secs(5)).await;
+    world.pass(WATERMARKS_EVERY * 5).await;
     assert!(world.watermarks.len() > told + 4, "again and again");
     let mut world = world.crash(&disk, Sabotage::default()).await;
     world.pass(Duration::from_secs(2)).await;
@@ -77,7 +78,7 @@ async fn watermarks_are_told_until_they_are_taken_also_across_a_restart() {
     world.pass(Duration::from_secs(2)).await;
     assert_eq!(world.watermark(0), (4, 3), "and what was read");
     world.watermarks.clear();
-    world.pass(Duration::from_secs(5)).await;
+    world.pass(WATERMARKS_EVERY * 2).await;
     assert_eq!(world.watermarks.len(), 0, "what was taken is not told again");
 }
 

@@ -181,6 +181,11 @@ impl Log {
             && self.done.is_empty()
     }
 
+    /// Whether [`Log::next_write`] would return something: what can wait may go along with it.
+    pub fn is_ready(&self) -> bool {
+        self.flight.is_none() && !self.is_idle()
+    }
+
     /// Queues an entry and returns the index that it will have. It is not settled before [`Log::settled`] says so.
     pub fn push(&mut self, kind: u8, content: impl Into<Bytes>) -> u64 {
         self.queue.push_back((kind, content.into()));
@@ -222,7 +227,7 @@ impl Log {
     ///
     /// `now` only says how long the entries are kept.
     pub fn next_write(&mut self, now: UnixMillis) -> Option<Write> {
-        if self.flight.is_some() || self.is_idle() {
+        if !self.is_ready() {
             return None;
         }
         let rows = self.take_rows(now);
