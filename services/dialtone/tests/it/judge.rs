@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dialtone_routing::ledger::Ledger;
+
 /// What happened to the messages, by their texts.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
@@ -62,6 +64,21 @@ impl Journal {
         }
         wrongs
     }
+
+    /// What the server's ledger says otherwise than the phones, when everybody is online and nothing is under way.
+    pub(crate) fn wrongs_of(&self, ledger: &Ledger) -> Vec<String> {
+        let count = |sizes: usize| u64::try_from(sizes).unwrap_or(u64::MAX);
+        let accepted = count(self.accepted.values().map(Vec::len).sum());
+        let shown = count(self.shown.values().map(Vec::len).sum());
+        let told = Ledger { accepted, delivered: shown, ..Ledger::default() };
+        // Not all that went as SMS arrived: the sender was told, and it is the phones' journals that find what is lost.
+        let seen = Ledger { sms: 0, failed: 0, ..*ledger };
+        let mut wrongs = Vec::new();
+        if ledger.difference() != 0 || told != seen {
+            wrongs.push(format!("the ledger: {ledger:?}; the phones: {accepted} accepted, {shown} shown"));
+        }
+        wrongs
+    }
 }
 
 /// The running number of a text.
@@ -96,4 +113,21 @@ fn the_judge_sees_every_kind_of_wrong() {
     let mut again = good();
     again.shown.insert(1, vec![(0, "m 1".into()), (0, "m 1".into()), (0, "m 2".into())]);
     assert_eq!(again.wrongs().len(), 1);
+}
+
+#[test]
+fn the_judge_compares_the_ledger_with_the_phones() {
+    let mut journal = Journal::default();
+    journal.accepted.insert(0, vec![(1, "m 1".into()), (2, "m 2".into())]);
+    journal.shown.insert(1, vec![(0, "m 1".into())]);
+    let good = Ledger { accepted: 2, delivered: 1, sms: 1, ..Ledger::default() };
+    assert_eq!(journal.wrongs_of(&good), Vec::<String>::new());
+    for bad in [
+        Ledger { accepted: 3, waiting: 1, ..good },
+        Ledger { sms: 2, ..good },
+        Ledger { sms: 0, kept: 1, ..good },
+        Ledger { sms: 0, delivered: 2, ..good },
+    ] {
+        assert_eq!(journal.wrongs_of(&bad).len(), 1, "{bad:?}");
+    }
 }

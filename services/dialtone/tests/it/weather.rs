@@ -168,8 +168,10 @@ pub(crate) fn episode(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64, Vec<S
         note(&journal, |journal| journal.sms.extend(texts.filter(|text| text.starts_with('m'))));
     }
     let hits = world.storm.hits.load(std::sync::atomic::Ordering::Relaxed);
+    let ledger = world.ledger();
     let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
     let mut wrongs = journal.wrongs();
+    wrongs.extend(journal.wrongs_of(&ledger));
     for asked in sent.iter().flat_map(|sent| sent.lock().unwrap_or_else(PoisonError::into_inner).clone()) {
         let accepted = journal.accepted.values().flatten().any(|(_, text)| *text == asked);
         if !accepted && !journal.refused.contains(&asked) {

@@ -11,6 +11,7 @@ use dialtone::system::{self, Ground, Sabotage};
 use dialtone_bus::{Bus, Courier};
 use dialtone_chassis::{Chassis, Secrets, SimWall, listen};
 use dialtone_client::Api;
+use dialtone_routing::ledger::{self, Ledger};
 use dialtone_sms::centre::Centre;
 use dialtone_sms::{Dial, Wire};
 use dialtone_store::{MemoryDisk, StoreUrl};
@@ -231,6 +232,16 @@ impl World {
             });
         });
         self.server = Some(node);
+    }
+
+    /// What the outboxes on disk come to. The server is killed first: nobody else has the disk open then.
+    pub(crate) fn ledger(&mut self) -> Ledger {
+        self.kill_server();
+        let (store, chassis) = (StoreUrl::memory(&self.disk), self.chassis.clone());
+        self.phones.block_on(async {
+            let logs = ledger::open(store, &chassis).expect("the store opens");
+            ledger::recount(&logs, chassis.clock.now()).expect("the outboxes are read")
+        })
     }
 
     /// Kills the server process: whatever it had in memory is gone.
