@@ -16,7 +16,7 @@ use dialtone_vocab::{NodeId, Reason, SessionId};
 
 use crate::ended::Ended;
 use crate::handle::Owners;
-use crate::limits::{BEAT_CHUNK, RECONNECT_AFTER, RECONNECT_JITTER};
+use crate::limits::{BEAT_CHUNK, BEAT_PARTS, RECONNECT_AFTER, RECONNECT_JITTER};
 use crate::metrics;
 use crate::registry::{Handed, Registry};
 
@@ -132,12 +132,14 @@ impl Beats {
     async fn run(self) {
         let stop = self.chassis.tasks.stop_token();
         loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = self.chassis.clock.sleep(BEAT_EVERY) => {}
+            for part in 0..BEAT_PARTS {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = self.chassis.clock.sleep(BEAT_EVERY / BEAT_PARTS) => {}
+                }
+                self.beat(part);
             }
-            self.beat();
             self.end_expired();
         }
     }
@@ -150,24 +152,24 @@ impl Beats {
         self.registry.hand(close_all(expired, Reason::TokenExpired), note);
     }
 
-    fn beat(&self) {
-        for (node, beat) in self.by_node(0, "routing") {
+    fn beat(&self, part: u32) {
+        for (node, beat) in self.by_node(0, part, "routing") {
             let item = RoutingItem { item: Some(routing_item::Item::Beat(beat)) };
             note_push(self.owners.routing.push(&node, item));
         }
-        for (node, beat) in self.by_node(1, "offline") {
+        for (node, beat) in self.by_node(1, part, "offline") {
             let item = OfflineItem { item: Some(offline_item::Item::Beat(beat)) };
             note_push(self.owners.offline.push(&node, item));
         }
-        for (node, beat) in self.by_node(2, "presence") {
+        for (node, beat) in self.by_node(2, part, "presence") {
             let item = PresenceItem { item: Some(presence_item::Item::Beat(beat)) };
             note_push(self.owners.presence.push(&node, item));
         }
     }
 
-    fn by_node(&self, slot: usize, service: &str) -> Vec<(NodeId, Beat)> {
+    fn by_node(&self, slot: usize, part: u32, service: &str) -> Vec<(NodeId, Beat)> {
         let mut nodes: BTreeMap<NodeId, Vec<SessionBeat>> = BTreeMap::new();
-        for (user, beat) in self.registry.beats(slot) {
+        for (user, beat) in self.registry.beats(slot, part) {
             if let Some(node) = self.shards.node_of(service, user) {
                 nodes.entry(node).or_default().push(beat);
             }

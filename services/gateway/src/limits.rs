@@ -22,6 +22,8 @@ pub const MAX_UNANSWERED_SENDS: u32 = 256;
 pub const WATCH_TABLE: usize = 64;
 /// Sessions named in one beat item.
 pub const BEAT_CHUNK: usize = 1_000;
+/// Parts in which the beats of a second go out: owners are not struck all at once.
+pub const BEAT_PARTS: u32 = 10;
 /// Streams of one process.
 pub const MAX_SESSIONS: usize = 100_000;
 /// Ended sessions that are remembered, so that their tokens open nothing here any more; one more forgets the oldest.

@@ -9,7 +9,7 @@ use dialtone_proto::bus::v1::{GatewayItem, SessionBeat};
 use dialtone_vocab::UserId;
 use tokio::sync::mpsc;
 
-use crate::limits::SESSION_MAILBOX;
+use crate::limits::{BEAT_PARTS, SESSION_MAILBOX};
 
 /// How far a session is at each owner, as its beats say: written by the stream, read by the beat.
 #[derive(Debug, Default)]
@@ -113,14 +113,15 @@ impl Registry {
         }
     }
 
-    /// The beats of every session at an owner, by user.
-    pub(crate) fn beats(&self, slot: usize) -> Vec<(UserId, SessionBeat)> {
+    /// The beats of a part of the sessions at an owner, by user.
+    pub(crate) fn beats(&self, slot: usize, part: u32) -> Vec<(UserId, SessionBeat)> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         let beat = |(ticket, entry): (&u64, &Entry)| {
             let user = entry.caller.user;
             entry.progress.beat(slot, *ticket, &entry.caller).map(|beat| (user, beat))
         };
-        sessions.iter().filter_map(beat).collect()
+        let of_part = |(ticket, _): &(&u64, &Entry)| **ticket % u64::from(BEAT_PARTS) == u64::from(part);
+        sessions.iter().filter(of_part).filter_map(beat).collect()
     }
 
     /// The tickets of the sessions for which `which` holds.
@@ -180,10 +181,11 @@ mod tests {
     fn a_session_that_never_attached_has_no_beat() {
         let registry = Registry::new(9);
         let one = registry.add(caller()).expect("room");
-        assert!(registry.beats(0).is_empty());
+        let beats = |slot| (0..BEAT_PARTS).flat_map(|part| registry.beats(slot, part)).collect::<Vec<_>>();
+        assert!(beats(0).is_empty());
         one.progress.note(0, &SessionBeat { generation: 2, received: 5, ..Default::default() });
-        let beats = registry.beats(0);
-        assert_eq!((beats[0].1.ticket, beats[0].1.generation, beats[0].1.received), (one.ticket, 2, 5));
-        assert!(registry.beats(1).is_empty());
+        let told = beats(0);
+        assert_eq!((told[0].1.ticket, told[0].1.generation, told[0].1.received), (one.ticket, 2, 5));
+        assert!(told.len() == 1 && beats(1).is_empty());
     }
 }

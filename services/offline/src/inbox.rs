@@ -266,11 +266,11 @@ impl Resides {
     }
 
     /// An ack is written with the next write, or at the next tick: receipts may take that long. Not so if the device
-    /// waits for it.
+    /// waits for it, or if it makes room.
     fn ack(&mut self, device: DeviceId, idx: u64) {
         if let Some(idx) = self.state.ack(device, idx, self.log.tail()) {
             self.acks_wait = true;
-            if self.state.is_awaited(device, idx) {
+            if self.state.is_awaited(device, idx) || self.is_full() {
                 self.write_acks();
             }
         }

@@ -114,6 +114,11 @@ impl Resides {
         }
     }
 
+    /// Whether so much waits that nothing more is taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.log.last().saturating_sub(self.state.acked()) >= self.shared.config.kept_per_user
+    }
+
     fn around(&self, offered: &bus::OfferEntry, epoch: Option<u64>) -> Circumstances {
         let message = match &offered.entry {
             Some(bus::offer_entry::Entry::Message(message)) => Some(message),
@@ -124,7 +129,7 @@ impl Resides {
         Circumstances {
             attached: !self.attached.is_empty(),
             settling_in: self.now().since(self.shared.started) < DECLINE_AFTER,
-            full: self.log.last().saturating_sub(self.state.acked()) >= self.shared.config.kept_per_user,
+            full: self.is_full(),
             moved: promised != 0 && epoch.is_some_and(|epoch| epoch != promised),
             blocked: sender.is_some_and(|sender| self.shared.blocks.is_blocked(self.user, sender)),
         }

@@ -89,6 +89,15 @@ struct Keeper<R: Resident> {
     homes: Homes<R::Message>,
 }
 
+impl<R: Resident> Keeper<R> {
+    fn tick(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.actor.send_message(ToKeeper::Tick).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 enum ToKeeper<R: Resident> {
     Deliver(UserId, R::Message),
     Tick,
@@ -163,10 +172,13 @@ impl<R: Resident> Hive<R> {
         let (ticking, clock, stop) = (hive.clone(), chassis.clock.clone(), chassis.tasks.stop_token());
         chassis.tasks.spawn("hive ticks", async move {
             loop {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return ticking.stop(),
-                    () = clock.sleep(TICK_EVERY) => ticking.tick(),
+                // One keeper after the other: what ticks set off comes as a stream, not in bursts.
+                for keeper in ticking.keepers.iter() {
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return ticking.stop(),
+                        () = clock.sleep(TICK_EVERY / u32::from(KEEPERS)) => keeper.tick(),
+                    }
                 }
             }
         });
@@ -176,15 +188,6 @@ impl<R: Resident> Hive<R> {
     fn stop(&self) {
         for keeper in self.keepers.iter() {
             keeper.actor.stop(None);
-        }
-    }
-
-    fn tick(&self) {
-        for keeper in self.keepers.iter() {
-            keeper.waiting.fetch_add(1, Ordering::Relaxed);
-            if keeper.actor.send_message(ToKeeper::Tick).is_err() {
-                keeper.waiting.fetch_sub(1, Ordering::Relaxed);
-            }
         }
     }
 
