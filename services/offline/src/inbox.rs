@@ -199,6 +199,9 @@ impl Resides {
             }
         }
         self.count_acked();
+        for (with, idx) in self.state.wanted() {
+            self.read(with, idx);
+        }
         let mut answers: BTreeMap<LogId, Vec<OfferAnswer>> = BTreeMap::new();
         for answered in self.state.settled(self.log.tail(), &settled.entries) {
             let name = dialtone_log::mark_name("taken/", answered.source.as_bytes());
@@ -296,7 +299,9 @@ impl Resides {
     }
 
     fn read(&mut self, with: UserId, idx: u64) {
-        let Some(beyond) = self.state.read(with, idx) else { return };
+        // Somebody looks at it: the acks before it need not wait for company.
+        self.write_acks();
+        let Some(beyond) = self.state.read(with, idx.min(self.log.tail())) else { return };
         self.log.mark_now(dialtone_log::mark_name("read/", with.as_bytes()), self.state.read_of(with));
         self.must_tell();
         self.count(beyond);

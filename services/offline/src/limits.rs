@@ -28,3 +28,5 @@ pub const LIST_DEFAULT: u32 = 100;
 pub const WATERMARKS_COALESCE: Duration = Duration::from_millis(200);
 /// An ack of so many messages is written at once: a device that catches up is not held up.
 pub const ACKS_AT_ONCE: u64 = 64;
+/// Conversations whose reads wait for acks to be on disk; more are forgotten.
+pub const READS_WAITING: usize = 256;

@@ -10,7 +10,7 @@ use dialtone_proto::log::v1::{InboxEntry, InboxMessage, Stub, Taken, Withdrawal}
 use dialtone_vocab::{DeviceId, LogId, UserId};
 use prost::Message;
 
-use crate::limits::{ACKS_AT_ONCE, CACHE};
+use crate::limits::{ACKS_AT_ONCE, CACHE, READS_WAITING};
 
 /// How an offered position was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub(crate) struct Inbox {
     acks: BTreeMap<DeviceId, u64>,
     acking: BTreeMap<DeviceId, u64>,
     reads: BTreeMap<UserId, u64>,
+    /// Reads beyond what is acknowledged on disk.
+    wanted: BTreeMap<UserId, u64>,
     sources: BTreeMap<LogId, Source>,
     /// Up to here acknowledged messages count in the watermarks of their sources.
     counted: u64,
@@ -327,7 +329,13 @@ impl Inbox {
 
     /// A conversation with a user was read up to `idx`. If that is news: what of it is not in memory, to be read and
     /// given to [`Inbox::count`].
+    ///
+    /// What is read is acknowledged, but the ack may still be on its way to the disk: the read waits for it.
     pub(crate) fn read(&mut self, with: UserId, idx: u64) -> Option<RangeInclusive<u64>> {
+        if idx > self.acked() && (self.wanted.len() < READS_WAITING || self.wanted.contains_key(&with)) {
+            let wanted = self.wanted.entry(with).or_default();
+            *wanted = idx.max(*wanted);
+        }
         let idx = idx.min(self.acked());
         let read = self.reads.entry(with).or_default();
         let before = *read;
@@ -337,6 +345,12 @@ impl Inbox {
         *read = idx;
         self.advance(before);
         Some(before + 1..=idx.min(self.before_memory()))
+    }
+
+    /// Reads that waited for an ack which is on disk now.
+    pub(crate) fn wanted(&mut self) -> Vec<(UserId, u64)> {
+        let acked = self.acked();
+        self.wanted.extract_if(.., |_, idx| *idx <= acked).collect()
     }
 
     /// How far a conversation with a user was read.

@@ -96,3 +96,24 @@ async fn the_cursor_of_a_device_and_its_beats_are_acks() {
     world.pass(Duration::from_secs(1)).await;
     assert_eq!(world.watermark(0), (3, 0), "stored before the cursor moved");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_comes_before_its_ack_is_on_disk_waits_for_it() {
+    let disk = MemoryDisk::with_delay(Duration::from_millis(30)..=Duration::from_millis(60));
+    let mut world = start(&disk, Sabotage::default()).await;
+    let phone = world.open(1, Cursor::default()).await;
+    world.offer(0, 0, 0, (1..=3).map(|position| message(0, position)).collect());
+    world.pass(Duration::from_secs(1)).await;
+    for idx in 1..=3 {
+        world.ack(phone, idx);
+        world.read(phone, ANNA, idx);
+    }
+    world.read(phone, ANNA, 99);
+    world.pass(Duration::from_secs(2)).await;
+    assert_eq!(world.watermark(0), (3, 3));
+    world.offer(0, 3, 3, vec![message(0, 4)]);
+    world.pass(Duration::from_secs(1)).await;
+    world.ack(phone, 4);
+    world.pass(Duration::from_secs(2)).await;
+    assert_eq!(world.watermark(0), (4, 3), "what is not there yet was not read");
+}
