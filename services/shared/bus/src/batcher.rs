@@ -8,7 +8,7 @@ use dialtone_vocab::NodeId;
 use prost::Message;
 use tokio::sync::mpsc;
 
-use crate::limits::{BATCH_BYTES, BATCH_ITEMS, BATCH_QUEUE, LINGER, LINGER_FROM};
+use crate::limits::{BATCH_BYTES, BATCH_ITEMS, BATCH_QUEUE, LINGER, LINGER_FROM, STOP_IDLE};
 use crate::{Bus, BusError, Payload, Subject, metrics};
 
 /// A message that is a list of items.
@@ -38,7 +38,7 @@ batches! {
     ToSms of SmsItem;
 }
 
-/// Sends items to one subject, in order. Cheap to clone; its task ends with the last clone.
+/// Sends items to one subject, in order. Cheap to clone; its task ends with the last clone, or with the process.
 pub struct Batcher<B: Batch>(mpsc::Sender<B::Item>);
 
 impl<B: Batch> Clone for Batcher<B> {
@@ -79,7 +79,7 @@ impl Bus {
 async fn run<B: Batch>(bus: Bus, subject: Subject<B>, mut items: mpsc::Receiver<B::Item>) {
     let mut batch = Vec::with_capacity(BATCH_ITEMS);
     let mut last = 0;
-    while items.recv_many(&mut batch, BATCH_ITEMS).await > 0 {
+    while next(&bus, &mut items, &mut batch).await > 0 {
         if batch.len() < BATCH_ITEMS {
             // Whoever is ready to add something does so before we go.
             if bus.is_remote() && last >= LINGER_FROM {
@@ -102,6 +102,17 @@ async fn run<B: Batch>(bus: Bus, subject: Subject<B>, mut items: mpsc::Receiver<
             }
         }
     }
+}
+
+/// Waits for items; none come any more when nobody can send, or nobody has for a moment and the process is to stop.
+async fn next<I>(bus: &Bus, items: &mut mpsc::Receiver<I>, batch: &mut Vec<I>) -> usize {
+    let stop = bus.chassis().tasks.stop_token();
+    tokio::select! {
+        biased;
+        count = items.recv_many(batch, BATCH_ITEMS) => return count,
+        () = stop.cancelled() => {}
+    }
+    bus.chassis().clock.timeout(STOP_IDLE, items.recv_many(batch, BATCH_ITEMS)).await.unwrap_or(0)
 }
 
 /// Splits items so that no message is too large.

@@ -18,3 +18,5 @@ pub const LINGER: Duration = Duration::from_millis(1);
 pub const LINGER_FROM: usize = 8;
 /// How long connecting may take.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// After the process was told to stop: how long a batcher waits for one more item.
+pub const STOP_IDLE: Duration = Duration::from_millis(200);

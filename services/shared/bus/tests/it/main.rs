@@ -69,6 +69,21 @@ async fn a_courier_loses_delays_and_repeats() {
     assert_eq!(began.elapsed(), Duration::from_millis(5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batcher_that_somebody_still_holds_does_not_keep_the_process() {
+    let chassis = Chassis::for_tests(1);
+    let bus = Bus::local(&chassis);
+    let mut listener = bus.subscribe(&subjects::presence(&chassis.node)).await.expect("subscribed");
+    let fan = bus.fan(subjects::presence);
+    let push = || fan.push(&chassis.node, <_>::default()).expect("room");
+    push();
+    assert_eq!(listener.next().await.expect("open").message.items.len(), 1);
+    push();
+    assert!(chassis.tasks.shutdown(Duration::from_secs(1)).await, "it ends");
+    assert_eq!(listener.next().await.expect("open").message.items.len(), 1, "what was pushed is sent");
+    drop(fan);
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_an_error_that_names_the_setting() {
     let error = Bus::connect("nats://127.0.0.1:1", &Chassis::real(dialtone_vocab::NodeId::new("x"))).await;
