@@ -26,6 +26,8 @@ pub(crate) async fn routes(forward: Forward, config: &Config) -> Routes {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_file_descriptor_set(descriptors(&forward.services().collect::<Vec<_>>()))
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // What stands in a status: whoever looks things up can read why it was refused.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("our own descriptors are whole");
         routes = routes.add_service(reflection);

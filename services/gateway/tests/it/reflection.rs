@@ -50,7 +50,8 @@ async fn reflection_lists_the_public_services_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn what_is_public_can_be_looked_up_with_all_it_needs() {
     let world = world().await;
-    for symbol in PUBLIC.iter().chain(&["dialtone.types.v1.TypedNumber", "dialtone.routing.v1.Accepted"]) {
+    let parts = ["dialtone.types.v1.TypedNumber", "dialtone.routing.v1.Accepted", "google.rpc.ErrorInfo"];
+    for symbol in PUBLIC.iter().chain(&parts) {
         let answer = world.look_up(Ask::FileContainingSymbol((*symbol).to_owned())).await;
         assert!(matches!(answer, Answer::FileDescriptorResponse(_)), "{symbol}: {answer:?}");
     }
