@@ -89,6 +89,7 @@ mod tests {
                 spent = Cpu::of(me).expect("/proc").since(before);
             }
         }
-        assert!(spent.server >= 0.05 && memory(me).expect("/proc") > 100_000);
+        // Read one after the other: a clock tick may fall in between.
+        assert!(spent.server >= 0.04 && memory(me).expect("/proc") > 100_000);
     }
 }
