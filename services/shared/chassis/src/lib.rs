@@ -12,6 +12,7 @@ pub mod config;
 mod error;
 mod guard;
 pub mod listen;
+mod method;
 pub mod ops;
 mod ready;
 mod rng;

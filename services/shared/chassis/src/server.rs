@@ -10,16 +10,16 @@ use http::{HeaderMap, Request, Response};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Histogram;
 use tokio::sync::{Semaphore, oneshot};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::service::{AxumBody, Routes};
+use tonic::{Code, Status};
 use tower::{ServiceExt, service_fn};
 use tracing::{Instrument, Span};
 
 use crate::auth::{Authentication, Verifier, bearer};
 use crate::guard::{Guarded, defect};
 use crate::tasks::note_panic;
-use crate::{Chassis, Clock, Error, LocalRoutes, trace};
+use crate::{Chassis, Clock, Error, LocalRoutes, method, trace};
 
 /// What a call gets if it says nothing.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -103,25 +103,25 @@ struct Door {
 
 impl Door {
     async fn answer(self, request: Request<Body>) -> Response<Body> {
-        let method = request.uri().path().to_owned();
+        let method = method::label(request.uri().path());
         let clock = self.chassis.clock.clone();
-        let span = trace::span_of(request.headers(), &method);
+        let span = trace::span_of(request.headers(), method);
         let began = clock.instant();
-        let response = if self.streams.contains(&method.as_str()) {
-            let response = guarded(self.routes, request, &method).instrument(span).await;
-            response.map(|body| Guarded::body(body, method.clone()))
+        let response = if self.streams.contains(&request.uri().path()) {
+            let response = guarded(self.routes, request, method).instrument(span).await;
+            response.map(|body| Guarded::body(body, method.to_owned()))
         } else {
-            self.unary(request, method.clone(), span).await
+            self.unary(request, method, span).await
         };
-        let code = Status::from_header_map(response.headers()).map_or(0, |status| status.code() as i64);
-        let labels = [KeyValue::new("method", method), KeyValue::new("code", code)];
+        let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+        let labels = [KeyValue::new("method", method), KeyValue::new("code", method::code_name(code))];
         DURATIONS.record((clock.instant() - began).as_secs_f64(), &labels);
         response
     }
 
     /// Runs the handler as a task of its own: a caller that goes away or stops waiting loses the answer, never half
     /// of a change.
-    async fn unary(self, request: Request<Body>, method: String, span: Span) -> Response<Body> {
+    async fn unary(self, request: Request<Body>, method: &'static str, span: Span) -> Response<Body> {
         let Ok(slot) = self.running.try_acquire_owned() else {
             return refusal(Reason::Busy, "too many calls of this service are running");
         };
@@ -129,7 +129,7 @@ impl Door {
         let clock = self.chassis.clock.clone();
         let (answer, answered) = oneshot::channel();
         let handler = async move {
-            let call = guarded(self.routes, request, &method);
+            let call = guarded(self.routes, request, method);
             // A call that outlives the cap is dropped; nobody waits for it any more.
             if let Ok(response) = self.chassis.clock.timeout(DEADLINE_CAP, call).await {
                 let _caller_is_gone = answer.send(response);
