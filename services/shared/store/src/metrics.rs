@@ -17,7 +17,8 @@ const BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 51
 
 static COMMIT: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     opentelemetry::global::meter("dialtone.store")
-        .f64_histogram("dialtone_store_commit_seconds")
+        // The exporter adds the unit to the name: dialtone_store_commit_seconds.
+        .f64_histogram("dialtone_store_commit")
         .with_unit("s")
         .with_description("Time of one group commit, by service")
         .with_boundaries(SECONDS.to_vec())
