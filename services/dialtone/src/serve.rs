@@ -10,7 +10,7 @@ use dialtone_chassis::{Chassis, listen, ops, server, telemetry};
 use dialtone_store::StoreUrl;
 use dialtone_vocab::NodeId;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::settings::{SERVICES, Settings};
 use crate::system::{self, Ground, System};
@@ -23,6 +23,8 @@ const NOTICE: Duration = Duration::from_millis(100);
 /// # Errors
 /// What can't be started, naming the setting.
 pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
+    // Before anybody can see that this process is there: a signal that comes first would kill it without a stop.
+    let told = Told::listen()?;
     let telemetry = telemetry::init(&settings.telemetry)?;
     let chassis = Chassis::real(NodeId::new(&settings.node.name));
     let store = StoreUrl::parse(&settings.store.url).context("store.url")?;
@@ -62,7 +64,7 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
         listen::serve(&chassis, listener, server::join(internal), "internal");
     }
     greet(&settings, services);
-    until_told().await?;
+    told.wait().await;
     println!("stopping …");
     stop(&chassis, &settings).await;
     chassis.blocking.run(move || telemetry.flush()).await;
@@ -77,12 +79,24 @@ async fn bind_if(
     if wanted { listen::bind(addr, setting).await.map(Some) } else { Ok(None) }
 }
 
-async fn until_told() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    tokio::select! {
-        biased;
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("SIGINT"),
-        _ = terminate.recv() => Ok(()),
+/// The signals that stop a process.
+struct Told {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate()).context("SIGTERM")? })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
