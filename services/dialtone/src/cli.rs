@@ -99,7 +99,8 @@ pub async fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Some(Command::Config { action: ConfigAction::Check }) => {
-            Settings::load(cli.config.as_deref(), std::env::vars())?;
+            let settings = Settings::load(cli.config.as_deref(), std::env::vars())?;
+            settings.check_for(&SERVICES.map(str::to_owned))?;
             println!("the configuration is in order");
             Ok(())
         }
@@ -114,5 +115,6 @@ fn quiet_chassis(name: &str) -> Result<Chassis> {
 
 async fn serve_all(config: Option<PathBuf>, services: &[String]) -> Result<()> {
     let settings = Settings::load(config.as_deref(), std::env::vars())?;
+    settings.check_for(services)?;
     serve::serve(settings, services).await
 }

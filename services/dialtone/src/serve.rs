@@ -1,6 +1,6 @@
 //! `dialtone` and `dialtone run`: a process with some services, until it is told to stop.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -37,15 +37,13 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     let is_called = services.len() < SERVICES.len() && services.iter().any(|name| system::is_called(name));
     let internal_listener = bind_if(is_called, settings.internal.listen, "internal.listen").await?;
     let secrets = system::secrets(&settings, &store, &chassis)?;
-    let bus = Bus::connect(&settings.bus.url, &chassis).await?;
-    let ground = Ground {
-        chassis: chassis.clone(),
-        bus,
-        store,
-        secrets,
-        dial: None,
-        sabotage: system::Sabotage::default(),
+    let dial = match (settings.sms.provider.as_str(), &centre_listener) {
+        ("", Some(listener)) => Some(dialtone_sms::tcp(way_to(listener.local_addr()?).to_string())),
+        _ => None,
     };
+    let bus = Bus::connect(&settings.bus.url, &chassis).await?;
+    let ground =
+        Ground { chassis: chassis.clone(), bus, store, secrets, dial, sabotage: system::Sabotage::default() };
     let System { public, internal, centre } = system::start(&settings, services, &ground).await?;
     let handsets = centre.as_ref().map(dialtone_sms::centre::Centre::handsets).unwrap_or_default();
     if let (Some(listener), Some(centre)) = (centre_listener, &centre) {
@@ -77,6 +75,16 @@ async fn bind_if(
     setting: &'static str,
 ) -> Result<Option<TcpListener>, ListenError> {
     if wanted { listen::bind(addr, setting).await.map(Some) } else { Ok(None) }
+}
+
+/// Where to reach a listener of this process: one on every interface is reached by loopback.
+fn way_to(mut listener: SocketAddr) -> SocketAddr {
+    match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listener.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listener.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listener
 }
 
 /// The signals that stop a process.

@@ -17,6 +17,9 @@ pub const DEFAULTS: &str = include_str!("../default.toml");
 pub const SERVICES: [&str; 8] =
     ["gateway", "identity", "contacts", "presence", "routing", "offline", "sms", "centre"];
 
+/// The longest time that a shutdown may take, in seconds.
+const DRAIN_MAX: u64 = 3_600;
+
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,7 +137,10 @@ impl Settings {
             return Err(ConfigError::new("node.name: 1 to 63 of a-z, 0-9 and -"));
         }
         StoreUrl::parse(&self.store.url).map_err(|error| ConfigError::new(format!("store.url: {error}")))?;
-        if self.bus.url != "local" && !self.bus.url.starts_with("nats://") {
+        if !(1..=DRAIN_MAX).contains(&self.node.drain_seconds) {
+            return Err(ConfigError::new("node.drain_seconds: 1 to 3600"));
+        }
+        if self.bus.url != "local" && !config::is_url(&self.bus.url, &["nats"]) {
             return Err(ConfigError::new("bus.url: `local` or `nats://host:port`"));
         }
         let listens = [self.gateway.listen, self.ops.listen, self.internal.listen, self.centre.listen];
@@ -148,6 +154,63 @@ impl Settings {
             return Err(ConfigError::new(
                 "internal.listen: loopback only, internal calls are not encrypted yet",
             ));
+        }
+        self.check_rooms().map_err(ConfigError::new)
+    }
+
+    /// What each room says of its own settings.
+    fn check_rooms(&self) -> Result<(), &'static str> {
+        self.telemetry.check()?;
+        self.internal.check()?;
+        self.identity.check()?;
+        self.contacts.check()?;
+        self.presence.check()?;
+        self.routing.check()?;
+        self.offline.check()?;
+        self.sms.check()?;
+        self.centre.check()
+    }
+
+    /// What depends on which services live in the process.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the settings.
+    pub fn check_for(&self, services: &[String]) -> Result<(), ConfigError> {
+        let lives = |service: &str| services.iter().any(|name| name == service);
+        if !lives("sms") {
+            return Ok(());
+        }
+        if !lives("centre") {
+            return match self.sms.provider.as_str() {
+                "" => Err(ConfigError::new(
+                    "sms.provider: empty means the SMS centre of this process, and `centre` does not run in it; \
+                     set DIALTONE__SMS__PROVIDER=host:port",
+                )),
+                _ => Ok(()),
+            };
+        }
+        if self.sms.binds_to(&self.centre) && self.sms.password != self.centre.password {
+            return Err(ConfigError::new(
+                "sms.password and centre.password must agree: the bridge binds to the centre of this process",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Internal {
+    fn check(&self) -> Result<(), &'static str> {
+        for (url, complaint) in [
+            (&self.identity, "internal.identity: a URL as http://127.0.0.1:9100"),
+            (&self.contacts, "internal.contacts: a URL as http://127.0.0.1:9100"),
+            (&self.presence, "internal.presence: a URL as http://127.0.0.1:9100"),
+            (&self.routing, "internal.routing: a URL as http://127.0.0.1:9100"),
+            (&self.offline, "internal.offline: a URL as http://127.0.0.1:9100"),
+            (&self.sms, "internal.sms: a URL as http://127.0.0.1:9100"),
+        ] {
+            if !config::is_url(url, &["http"]) {
+                return Err(complaint);
+            }
         }
         Ok(())
     }
@@ -173,15 +236,104 @@ mod tests {
     #[test]
     fn wrong_settings_are_named() {
         for (key, value, named) in [
-            ("DIALTONE__NODE__NAME", "Node 1", "node.name"),
-            ("DIALTONE__STORE__URL", "sqlite:x", "store.url"),
-            ("DIALTONE__BUS__URL", "kafka://x", "bus.url"),
-            ("DIALTONE__GATEWAY__LISTEN", "127.0.0.1:9090", "ops.listen"),
-            ("DIALTONE__INTERNAL__LISTEN", "0.0.0.0:7000", "internal.listen"),
-            ("DIALTONE__GATEWAY__COLOUR", "red", "colour"),
+            ("NODE__NAME", "Node 1", "node.name"),
+            ("STORE__URL", "sqlite:x", "store.url"),
+            ("GATEWAY__LISTEN", "127.0.0.1:9090", "ops.listen"),
+            ("INTERNAL__LISTEN", "0.0.0.0:7000", "internal.listen"),
+            ("GATEWAY__COLOUR", "red", "colour"),
+            ("TELEMETRY__FORMAT", "xml", "telemetry.format: `text` or `json`"),
         ] {
-            let error = load(&[(key, value)]).expect_err(key);
+            let error = load(&[(&format!("DIALTONE__{key}"), value)]).expect_err(key);
             assert!(error.contains(named), "{key}: {error}");
         }
+    }
+
+    /// Setting, values at its boundaries, values beyond them.
+    const RANGES: &[(&str, &[&str], &[&str])] = &[
+        ("node.drain_seconds", &["1", "3600"], &["0", "3601"]),
+        (
+            "bus.url",
+            &["local", "nats://host", "nats://127.0.0.1:4222"],
+            &["", "nats://", "nats://:1", "kafka://x"],
+        ),
+        (
+            "telemetry.log",
+            &["off", "warn", "info,dialtone_routing=debug"],
+            &["loud", "info,=", "info,a=loud"],
+        ),
+        ("telemetry.otlp", &["", "http://127.0.0.1:4317"], &["127.0.0.1:4317", "http://"]),
+        ("internal.identity", &["http://identity:9100"], &["", "identity:9100"]),
+        ("internal.contacts", &["http://contacts"], &["http://", "ftp://contacts"]),
+        ("internal.presence", &["http://[::1]:9100"], &["presence"]),
+        ("internal.routing", &["http://routing:1"], &["http://routing:x"]),
+        ("internal.offline", &["http://offline"], &["http:// offline"]),
+        ("internal.sms", &["http://sms"], &["sms"]),
+        ("identity.service_number", &["+1234567", "+123456789012345"], &["", "18005550100", "+123456"]),
+        ("identity.prefix_sms_per_hour", &["1", "4294967295"], &["0", "4294967296"]),
+        ("contacts.new_numbers_per_30_days", &["1"], &["0"]),
+        ("presence.table_peers", &["1", "1024"], &["0", "1025", "5000"]),
+        ("routing.fallback_after_ms", &["5000", "86400000"], &["1", "4999", "86400001"]),
+        ("offline.kept_per_user", &["1"], &["0"]),
+        (
+            "sms.provider",
+            &["", "10.0.0.1:2775", "smsc.example:1"],
+            &["smsc.example", "smsc:0", "smpp://smsc:1"],
+        ),
+        ("sms.system_id", &["a", "123456789012345"], &["", "1234567890123456", "böse"]),
+        ("sms.password", &["secret"], &["123456789", "schlüs"]),
+        ("sms.sender_id", &["a", "Dialtone 11", "+123456789012345"], &["", "Dialtone 12x", "+12", "Größe"]),
+        ("sms.per_hour", &["1"], &["0"]),
+        ("sms.price_micros", &["0", "1000000000000"], &["1000000000001"]),
+        ("sms.currency", &["EUR"], &["", "euro", "EU", "eur"]),
+        ("centre.password", &["secret"], &["123456789"]),
+    ];
+
+    #[test]
+    fn values_at_their_boundaries_are_taken_and_beyond_them_refused_by_name() {
+        for (setting, good, bad) in RANGES {
+            let key = format!("DIALTONE__{}", setting.to_uppercase().replace('.', "__"));
+            for value in *good {
+                assert_eq!(load(&[(&key, value)]).err(), None, "{setting} = {value:?}");
+            }
+            for value in *bad {
+                let error = load(&[(&key, value)]).expect_err(value);
+                assert!(error.contains(setting), "{setting} = {value:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_of_numbers_are_checked_one_by_one() {
+        for (table, other) in [("sms", "centre"), ("centre", "sms")] {
+            let file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+            let numbers = "service_numbers = [\"+18005550101\", \"8005550102\"]";
+            std::fs::write(file.path(), format!("[{table}]\n{numbers}\n")).expect("written");
+            let error = Settings::load(Some(file.path()), []).expect_err("refused").to_string();
+            assert!(error.contains(&format!("{table}.service_numbers")), "{error}");
+            assert!(!error.contains(other), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_bridge_needs_a_centre_here_or_an_address_and_its_password() {
+        let check = |pairs: &[(&str, &str)], services: &[&str]| {
+            let services: Vec<String> = services.iter().map(|name| (*name).to_owned()).collect();
+            load(pairs).expect("in order").check_for(&services).map_err(|error| error.to_string())
+        };
+        let elsewhere = ("DIALTONE__SMS__PROVIDER", "10.0.0.1:2775");
+        let word = ("DIALTONE__SMS__PASSWORD", "other");
+        assert_eq!(check(&[], &SERVICES), Ok(()));
+        assert_eq!(check(&[elsewhere], &["sms"]), Ok(()));
+        assert_eq!(check(&[], &["gateway", "centre"]), Ok(()), "no bridge, nothing to bind");
+        let error = check(&[], &["sms"]).expect_err("bound to nothing");
+        assert!(error.contains("DIALTONE__SMS__PROVIDER"), "{error}");
+
+        for here in ["", "127.0.0.1:2775", "localhost:2775"] {
+            let error = check(&[word, ("DIALTONE__SMS__PROVIDER", here)], &SERVICES).expect_err(here);
+            assert!(error.contains("sms.password") && error.contains("centre.password"), "{error}");
+        }
+        assert_eq!(check(&[word, elsewhere], &SERVICES), Ok(()), "an operator has its own password");
+        let both = [word, ("DIALTONE__CENTRE__PASSWORD", "other")];
+        assert_eq!(check(&both, &SERVICES), Ok(()));
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use config::{Environment, File, FileFormat};
+use http::Uri;
+use http::uri::Authority;
 use serde::de::DeserializeOwned;
 
 /// Settings from the environment begin with this; parts are separated by two underscores.
@@ -47,6 +49,32 @@ pub fn load<T: DeserializeOwned>(
     let environment =
         Environment::with_prefix(ENV_PREFIX).prefix_separator("__").separator("__").source(Some(ours));
     Ok(builder.add_source(environment).build()?.try_deserialize()?)
+}
+
+/// Whether this is a URL of one of these schemes, with a host.
+pub fn is_url(text: &str, schemes: &[&str]) -> bool {
+    text.parse::<Uri>().is_ok_and(|uri| {
+        let is_known = uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
+        is_known && uri.authority().is_some_and(|authority| has_host(authority) && port_is_right(authority))
+    })
+}
+
+/// Whether this is `host:port`.
+pub fn is_host_port(text: &str) -> bool {
+    text.parse::<Authority>().is_ok_and(|authority| {
+        let has_port = authority.port_u16().is_some_and(|port| port > 0);
+        has_port && has_host(&authority) && !text.contains('@')
+    })
+}
+
+fn has_host(authority: &Authority) -> bool {
+    !authority.host().is_empty()
+}
+
+/// The library reads a host with any rubbish after its colon.
+fn port_is_right(authority: &Authority) -> bool {
+    let after = authority.as_str().rsplit_once(authority.host()).map_or("", |(_, after)| after);
+    after.is_empty() || authority.port_u16().is_some_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -97,5 +125,25 @@ mod tests {
         let missing =
             load::<Settings>(DEFAULTS, Some(Path::new("/nowhere.toml")), Vec::new()).expect_err("refused");
         assert!(missing.to_string().contains("nowhere"), "{missing}");
+    }
+
+    #[test]
+    fn urls_and_addresses_have_a_host_and_a_port_that_is_one() {
+        for good in ["http://a", "http://127.0.0.1:9100", "nats://user:word@host:4222", "http://[::1]:1/"] {
+            assert!(is_url(good, &["http", "nats"]), "{good}");
+        }
+        for bad in
+            ["", "a", "a:1", "nats://", "http://:1", "http://a:x", "http://a:70000", "ftp://a", "http:// a"]
+        {
+            assert!(!is_url(bad, &["http", "nats"]), "{bad}");
+        }
+        for good in ["a:1", "10.0.0.1:65535", "sms_centre.example:2775", "[::1]:2775"] {
+            assert!(is_host_port(good), "{good}");
+        }
+        for bad in
+            ["", "a", "a:", ":1", "a:0", "a:65536", "::1:2775", "smpp://a:1", "a:1/b", "a b:1", "u@a:1"]
+        {
+            assert!(!is_host_port(bad), "{bad}");
+        }
     }
 }

@@ -8,9 +8,12 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::Registry;
 use serde::Deserialize;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::config::is_url;
 
 /// How a process tells about itself.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,12 +29,45 @@ pub struct Config {
 
 /// The shape of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Format {
     /// For people.
     Text,
     /// For machines.
     Json,
+}
+
+impl TryFrom<String> for Format {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("telemetry.format: `text` or `json`"),
+        }
+    }
+}
+
+impl Config {
+    /// Whether every setting is one.
+    ///
+    /// # Errors
+    /// The setting and what it may be.
+    pub fn check(&self) -> Result<(), &'static str> {
+        // To the library any bare word is a module: a level with a slip in it would silence everything.
+        let is_slip =
+            |part: &str| !part.contains(['=', '[', ':', '_']) && part.parse::<LevelFilter>().is_err();
+        if EnvFilter::try_new(&self.log).is_err() || self.log.split(',').any(|part| is_slip(part.trim())) {
+            return Err(
+                "telemetry.log: error, warn, info, debug, trace, or by module as in info,dialtone_routing=debug",
+            );
+        }
+        if !self.otlp.is_empty() && !is_url(&self.otlp, &["http", "https"]) {
+            return Err("telemetry.otlp: a URL such as http://127.0.0.1:4317, or empty");
+        }
+        Ok(())
+    }
 }
 
 /// What must be kept while the process runs.
