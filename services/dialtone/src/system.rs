@@ -75,17 +75,21 @@ fn grpc_names(service: &str) -> &'static [&'static str] {
     }
 }
 
-/// Where the keys are.
+/// The keys, made when nothing was stored yet: new keys to a store that has others would go unnoticed and lose what
+/// depends on them.
 ///
 /// # Errors
-/// When a key file can't be read or made.
+/// When a key file can't be read or made, or is missing beside a store that was used.
 pub fn secrets(settings: &Settings, store: &StoreUrl, chassis: &Chassis) -> Result<Secrets> {
     let folder = match (settings.secrets.folder.as_str(), store) {
         ("", StoreUrl::Folder(folder)) => folder.with_added_extension("keys"),
         ("", StoreUrl::Memory(_)) => PathBuf::from("dialtone.keys"),
         (folder, _) => PathBuf::from(folder),
     };
-    Secrets::open_or_create(&folder, &chassis.rng).context("secrets.folder")
+    let is_first = !store.was_used();
+    let secrets =
+        if is_first { Secrets::open_or_create(&folder, &chassis.rng) } else { Secrets::open(&folder) };
+    secrets.context("secrets.folder")
 }
 
 /// Channels to the services of this process, and to those elsewhere.

@@ -106,3 +106,37 @@ fn a_store_of_another_version_or_with_a_file_missing_is_refused_and_starts_when_
     fs::rename(routing.join("elsewhere"), routing.join("data")).expect("moved");
     assert!(serve(folder.path()).stop(), "what was put back is served");
 }
+
+#[test]
+fn a_store_without_its_keys_is_refused_until_they_are_restored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(serve(folder.path()).stop());
+    let keys = folder.path().join("dialtone-data.keys");
+    let backup = folder.path().join("backup");
+    fs::rename(&keys, &backup).expect("moved");
+    assert_says(&refused(folder.path(), &[]), &["secrets.folder", "dialtone-data.keys", "restore"]);
+    assert!(!keys.exists(), "new keys were made");
+
+    fs::create_dir(&keys).expect("made");
+    fs::copy(backup.join("token.key"), keys.join("token.key")).expect("copied");
+    assert_says(&refused(folder.path(), &[]), &["secrets.folder", "number.key", "restore"]);
+
+    fs::copy(backup.join("number.key"), keys.join("number.key")).expect("copied");
+    assert!(serve(folder.path()).stop(), "restored keys are taken");
+}
+
+#[test]
+fn the_bridge_binds_to_the_centre_of_its_own_process_wherever_that_listens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Ports as the messages about ports in use say, and no word about the provider; its readiness waits for the bind.
+    let ops = free_port();
+    let mut serving =
+        Serving::start(dialtone(&[], settings(), folder.path()), ops, &folder.path().join("log"));
+    serving.wait_ready();
+    assert!(serving.stop());
+
+    let own = settings().into_iter();
+    let alone = outcome(dialtone(&["run", "sms"], own, folder.path()));
+    assert_eq!(alone.status.code(), Some(1), "{alone:?}");
+    assert_says(&String::from_utf8_lossy(&alone.stderr), &["sms.provider", "DIALTONE__SMS__PROVIDER"]);
+}

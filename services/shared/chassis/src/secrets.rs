@@ -27,6 +27,14 @@ pub enum SecretsError {
         /// Why.
         error: io::Error,
     },
+    /// A key file is not there, and what is kept was written with it.
+    #[error(
+        "{path}: the key is missing, and the store was written with it; restore the folder of keys from its backup"
+    )]
+    Lost {
+        /// Which.
+        path: PathBuf,
+    },
     /// A key file has another length than a key.
     #[error("{path}: a key has 32 bytes, this file has {length}; restore it, or remove it on a new system")]
     Damaged {
@@ -75,10 +83,27 @@ impl Secrets {
     pub fn open_or_create(folder: &Path, rng: &Rng) -> Result<Self, SecretsError> {
         let failed = |path: &Path, error| SecretsError::Io { path: path.to_owned(), error };
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-        let key = |name: &str| {
+        for name in [TOKEN_FILE, NUMBER_FILE] {
             let path = folder.join(name);
             make(&path, rng).map_err(|error| failed(&path, error))?;
-            let bytes = fs::read(&path).map_err(|error| failed(&path, error))?;
+        }
+        Self::open(folder)
+    }
+
+    /// Reads the keys in `folder` and makes none: for a store that was written with them.
+    ///
+    /// # Errors
+    /// [`SecretsError`] when a file is not there, can't be read or is damaged.
+    pub fn open(folder: &Path) -> Result<Self, SecretsError> {
+        let key = |name: &str| {
+            let path = folder.join(name);
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(SecretsError::Lost { path });
+                }
+                Err(error) => return Err(SecretsError::Io { path, error }),
+            };
             let length = bytes.len();
             <[u8; 32]>::try_from(bytes).map_err(|_| SecretsError::Damaged { path, length })
         };
@@ -143,6 +168,21 @@ mod tests {
         fs::write(folder.path().join(TOKEN_FILE), [0; 5]).expect("written");
         let error = Secrets::open_or_create(folder.path(), &Rng::seeded(1)).err().expect("refused");
         assert!(error.to_string().contains("has 5"), "{error}");
+    }
+
+    #[test]
+    fn keys_that_must_be_there_are_read_and_never_made() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let made = Secrets::open_or_create(folder.path(), &Rng::seeded(1)).expect("made");
+        assert_eq!(Secrets::open(folder.path()).expect("read").token_seed, made.token_seed);
+        for name in [TOKEN_FILE, NUMBER_FILE] {
+            let key = fs::read(folder.path().join(name)).expect("read");
+            fs::remove_file(folder.path().join(name)).expect("removed");
+            let error = Secrets::open(folder.path()).err().expect("refused").to_string();
+            assert!(error.contains(name) && error.contains("restore"), "{error}");
+            assert!(!folder.path().join(name).exists(), "{name} was made");
+            fs::write(folder.path().join(name), key).expect("written");
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ use crate::engine::{Engine, KeyRange, META, Row};
 use crate::manifest::Manifest;
 use crate::meta::{self, Opened};
 
-const MARKER: &str = "dialtone-store";
+/// The file that says that a folder is ours.
+pub(crate) const MARKER: &str = "dialtone-store";
 const MARKER_TEXT: &str = "A store of Dialtone. Do not change anything in here by hand.\n";
 /// Threads of the engine that flush and compact, per database.
 const WORKERS: usize = 2;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::file::MARKER;
 use crate::{MemoryDisk, StoreError};
 
 /// Where a store is; see [`StoreUrl::parse`]. Clones of a memory address share its disk.
@@ -27,6 +28,11 @@ impl StoreUrl {
             Some(folder) => Ok(Self::Folder(PathBuf::from(folder))),
             None => Err(bad("write `embedded:FOLDER` or `embedded:memory`")),
         }
+    }
+
+    /// Whether a process made this its store before. Memory is always new to a process.
+    pub fn was_used(&self) -> bool {
+        matches!(self, Self::Folder(folder) if folder.join(MARKER).exists())
     }
 
     /// The address of this disk.
