@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use dialtone_chassis::Chassis;
 use dialtone_proto::sms::sim::v1::handsets_client::HandsetsClient;
 use dialtone_proto::sms::sim::v1::{ListSmsRequest, SendSmsRequest, SetPowerRequest, Sms, WatchSmsRequest};
-use tonic::Streaming;
+use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+/// SMS that wait for whoever follows a handset.
+const FOLLOWED: usize = 64;
+/// The first pause before a centre that went away is asked again; it doubles to [`RETRY_MAX`], each with full jitter.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// The longest pause.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// All handsets of a centre.
 #[derive(Clone)]
 pub struct Handsets {
     client: HandsetsClient<Channel>,
+    url: String,
 }
 
 impl Handsets {
@@ -22,7 +31,16 @@ impl Handsets {
     /// When it is not a URL.
     pub fn at(url: &str) -> Result<Self> {
         let endpoint = Endpoint::from_shared(url.to_owned()).context("the SMS centre's URL")?;
-        Ok(Self { client: HandsetsClient::new(endpoint.connect_lazy()) })
+        Ok(Self { client: HandsetsClient::new(endpoint.connect_lazy()), url: url.to_owned() })
+    }
+
+    /// What people are told: the centre's own words, or that there is none.
+    fn told(&self, status: &Status) -> anyhow::Error {
+        // What came over the wire has no cause; a connection that failed has one.
+        match std::error::Error::source(status) {
+            Some(_) => anyhow!("the SMS centre can't be reached at {}", self.url),
+            None => anyhow!("{}", status.message()),
+        }
     }
 
     /// Texts from a handset.
@@ -31,7 +49,7 @@ impl Handsets {
     /// When the centre can't be reached or refuses.
     pub async fn send(&self, from: &str, to: &str, text: &str) -> Result<()> {
         let request = SendSmsRequest { from: from.into(), to: to.into(), text: text.into() };
-        self.client.clone().send_sms(request).await.context("sending an SMS from a handset")?;
+        self.client.clone().send_sms(request).await.map_err(|status| self.told(&status))?;
         Ok(())
     }
 
@@ -44,7 +62,7 @@ impl Handsets {
             .clone()
             .set_power(SetPowerRequest { number: number.into(), on })
             .await
-            .context("switching")?;
+            .map_err(|status| self.told(&status))?;
         Ok(())
     }
 
@@ -54,7 +72,7 @@ impl Handsets {
     /// When the centre can't be reached.
     pub async fn list(&self, number: &str) -> Result<Vec<Sms>> {
         let answer = self.client.clone().list_sms(ListSmsRequest { number: number.into() }).await;
-        Ok(answer.context("looking at a handset")?.into_inner().sms)
+        Ok(answer.map_err(|status| self.told(&status))?.into_inner().sms)
     }
 
     /// The id of the newest SMS on a handset; 0 if it has none.
@@ -71,7 +89,22 @@ impl Handsets {
     /// When the centre can't be reached.
     pub async fn watch(&self, number: &str, after_id: u64) -> Result<Streaming<Sms>> {
         let request = WatchSmsRequest { number: number.into(), after_id };
-        Ok(self.client.clone().watch_sms(request).await.context("following a handset")?.into_inner())
+        let answer = self.client.clone().watch_sms(request).await;
+        Ok(answer.map_err(|status| self.told(&status))?.into_inner())
+    }
+
+    /// Whatever arrives on a handset from now on, through restarts of the centre, as long as somebody listens.
+    ///
+    /// # Errors
+    /// When the centre can't be reached now.
+    pub async fn follow(&self, chassis: &Chassis, number: &str) -> Result<mpsc::Receiver<Sms>> {
+        let seen = self.list(number).await?.pop();
+        let stream = self.watch(number, seen.as_ref().map_or(0, |sms| sms.id)).await?;
+        let (sender, followed) = mpsc::channel(FOLLOWED);
+        let follower =
+            Follower { chassis: chassis.clone(), handsets: self.clone(), number: number.to_owned(), seen };
+        chassis.tasks.spawn("handset followed", follower.run(stream, sender));
+        Ok(followed)
     }
 
     /// The next SMS after the one with this id.
@@ -93,6 +126,49 @@ impl Handsets {
     }
 }
 
+/// Follows one handset.
+struct Follower {
+    chassis: Chassis,
+    handsets: Handsets,
+    number: String,
+    seen: Option<Sms>,
+}
+
+impl Follower {
+    async fn run(mut self, mut stream: Streaming<Sms>, listener: mpsc::Sender<Sms>) {
+        loop {
+            while let Ok(Some(sms)) = stream.message().await {
+                self.seen = Some(sms.clone());
+                if listener.send(sms).await.is_err() {
+                    return;
+                }
+            }
+            let mut pause = RETRY_FIRST;
+            stream = loop {
+                self.chassis.clock.sleep(self.chassis.rng.jitter(pause)).await;
+                if listener.is_closed() {
+                    return;
+                }
+                if let Ok(stream) = self.reopen().await {
+                    break stream;
+                }
+                pause = (pause * 2).min(RETRY_MAX);
+            };
+        }
+    }
+
+    async fn reopen(&self) -> Result<Streaming<Sms>> {
+        let kept = self.handsets.list(&self.number).await?;
+        self.handsets.watch(&self.number, after(&kept, self.seen.as_ref())).await
+    }
+}
+
+/// The id after which everything is new; a centre that was started anew counts from the beginning.
+fn after(kept: &[Sms], seen: Option<&Sms>) -> u64 {
+    let known = seen.filter(|seen| kept.iter().any(|sms| (sms.id, sms.at_ms) == (seen.id, seen.at_ms)));
+    known.map_or(0, |sms| sms.id)
+}
+
 /// The six digits of a code in a text.
 pub fn code_in(text: &str) -> Option<String> {
     let words = text.split(|c: char| !c.is_ascii_digit());
@@ -102,6 +178,16 @@ pub fn code_in(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_centre_started_anew_is_followed_from_its_first_sms() {
+        let sms = |id, at_ms| Sms { id, at_ms, ..Sms::default() };
+        let seen = sms(2, 20);
+        assert_eq!(after(&[sms(1, 10), sms(2, 20), sms(3, 30)], Some(&seen)), 2);
+        assert_eq!(after(&[sms(1, 40), sms(2, 50), sms(3, 60)], Some(&seen)), 0);
+        assert_eq!(after(&[], Some(&seen)), 0);
+        assert_eq!(after(&[sms(1, 10)], None), 0);
+    }
 
     #[test]
     fn finds_the_code_and_no_other_number() {

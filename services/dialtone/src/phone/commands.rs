@@ -1,5 +1,9 @@
 //! What a line typed at the phone means. Pure.
 
+use dialtone_numbers::normalise;
+
+use super::REGION;
+
 /// A line, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -25,7 +29,7 @@ pub(super) enum Command {
     Watch(Vec<String>),
     /// Text from the bare handset, without Dialtone.
     Text {
-        number: String,
+        to: String,
         text: String,
     },
     Help,
@@ -47,7 +51,7 @@ text                     send it to whom you are talking with
 /offline, /online        close or open the session
 /status TEXT             your status text
 /watch NAME …            follow presence of just these
-/text NUMBER TEXT        an ordinary SMS from this handset
+/text WHOM TEXT          an ordinary SMS from this handset
 /quit";
 
 /// Understands a line.
@@ -74,14 +78,33 @@ pub(super) fn parse(line: &str) -> Command {
         ("online", _) => Command::Online,
         ("status", text) => Command::Status(text.to_owned()),
         ("watch", names) => Command::Watch(names.split_whitespace().map(str::to_owned).collect()),
-        ("text", rest) => match rest.split_once(' ') {
-            Some((number, text)) => Command::Text { number: number.to_owned(), text: text.trim().to_owned() },
-            None => Command::Wrong("/text NUMBER TEXT"),
+        ("text", rest) => match addressed(rest) {
+            Some((to, text)) => Command::Text { to: to.to_owned(), text: text.to_owned() },
+            None => Command::Wrong("/text NAME TEXT or /text NUMBER TEXT"),
         },
         ("help", _) => Command::Help,
         ("quit" | "exit", _) => Command::Quit,
         _ => Command::Wrong("no such command; /help lists them"),
     }
+}
+
+/// Whether nothing is typed after this line.
+pub(super) fn is_last(line: &str) -> bool {
+    parse(line) == Command::Quit
+}
+
+/// Whom a text is for, and the text: a number may have blanks in it, a name has none.
+pub(super) fn addressed(line: &str) -> Option<(&str, &str)> {
+    let in_number = |c: char| c.is_ascii_digit() || "+-.() ".contains(c);
+    let end = line.find(|c| !in_number(c)).unwrap_or(line.len());
+    let blanks = line[..end].rmatch_indices(' ').map(|(at, _)| at);
+    let number = blanks.into_iter().find(|at| normalise(&line[..*at], REGION).is_ok());
+    let (to, text) = match number {
+        Some(at) => line.split_at(at),
+        None => line.split_once(' ')?,
+    };
+    let text = text.trim();
+    (!text.is_empty()).then_some((to.trim(), text))
 }
 
 fn contacts(rest: &str) -> Command {
@@ -114,6 +137,17 @@ mod tests {
         {
             assert!(matches!(parse(wrong), Command::Wrong(_)), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_text_is_for_a_name_or_a_number_with_blanks() {
+        assert_eq!(addressed("carol see you"), Some(("carol", "see you")));
+        assert_eq!(addressed("+14155550160 hello"), Some(("+14155550160", "hello")));
+        assert_eq!(addressed("(415) 555-0160 hello you"), Some(("(415) 555-0160", "hello you")));
+        assert_eq!(addressed("415 555 0160 12 apples"), Some(("415 555 0160", "12 apples")));
+        assert_eq!(addressed("+1 415 555 0160 5"), Some(("+1 415 555 0160", "5")));
+        assert_eq!(addressed("carol"), None);
+        assert_eq!(addressed(""), None);
     }
 
     #[test]

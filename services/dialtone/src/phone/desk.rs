@@ -2,56 +2,67 @@
 
 use anyhow::{Context, Result};
 use dialtone_chassis::Chassis;
-use dialtone_client::{Api, Credentials, Event, Options, Session, text, to};
+use dialtone_client::{Api, ClientError, Credentials, Event, Options, Session, text, to};
+use dialtone_numbers::normalise;
 use dialtone_proto::contacts::v1::{AckTokenRequest, SyncRequest, Verdict};
+use dialtone_proto::edge::v1::Receipt;
 use dialtone_proto::presence::v1::{Availability, PeerState, SetStatusRequest};
-use dialtone_proto::routing::v1::{IfUnreachable, PlanSendRequest, PlanSendResponse, Way, Why};
+use dialtone_proto::routing::v1::{PlanSendRequest, Way};
 use dialtone_proto::sms::sim::v1::Sms;
 use dialtone_proto::types::v1::{
-    Channel, ConversationRef, FateKind, IfOffline, Policy, Recipient, TypedNumber, conversation_ref::With,
+    Channel, ConversationRef, IfOffline, Policy, Recipient, TypedNumber, conversation_ref::With,
 };
 use dialtone_vocab::UserId;
 use tokio::sync::mpsc;
-use tonic::Streaming;
 
 use super::commands::{Command, HELP, parse};
 use super::profile::{Contact, Profile};
 use super::screen::Screen;
+use super::{REGION, words};
 use crate::handsets::Handsets;
 
 pub(super) struct Desk {
     chassis: Chassis,
+    gateway: String,
     api: Api,
     handsets: Handsets,
     screen: Screen,
+    lines: mpsc::Receiver<String>,
     profile: Profile,
     credentials: Credentials,
     session: Option<(Session, mpsc::Receiver<Event>)>,
-    sms: Streaming<Sms>,
+    /// Whether the owner was told that the connection is lost.
+    is_lost: bool,
+    sms: mpsc::Receiver<Sms>,
     with: Option<(String, Recipient)>,
     sms_if_offline: bool,
     watch_version: u64,
 }
 
 impl Desk {
-    pub(super) async fn new(
+    pub(super) async fn open(
         chassis: &Chassis,
+        gateway: String,
         api: Api,
         handsets: Handsets,
-        screen: Screen,
         profile: Profile,
         credentials: Credentials,
     ) -> Result<Self> {
-        let number = profile.number.to_string();
-        let sms = handsets.watch(&number, handsets.last_id(&number).await?).await?;
+        let sms = handsets.follow(chassis, &profile.number.to_string()).await?;
+        let session = Some(go_online(chassis, &api, &credentials, &profile)?);
+        // Last: from here on only the end of the lines ends the phone.
+        let (screen, lines) = Screen::open(chassis)?;
         Ok(Self {
             chassis: chassis.clone(),
+            gateway,
             api,
             handsets,
             screen,
+            lines,
             profile,
             credentials,
-            session: None,
+            session,
+            is_lost: false,
             sms,
             with: None,
             sms_if_offline: false,
@@ -59,8 +70,8 @@ impl Desk {
         })
     }
 
-    pub(super) async fn run(mut self, mut lines: mpsc::Receiver<String>) -> Result<()> {
-        self.go_online()?;
+    pub(super) async fn run(mut self) -> Result<()> {
+        self.screen.say(format!("{} is logged in. /help says what it can do.", self.profile.number));
         loop {
             let events = async {
                 match &mut self.session {
@@ -70,12 +81,12 @@ impl Desk {
             };
             tokio::select! {
                 biased;
-                line = lines.recv() => {
+                line = self.lines.recv() => {
                     let Some(line) = line else { break };
                     match parse(&line) {
                         Command::Quit => break,
                         command => if let Err(error) = self.command(command).await {
-                            self.screen.say(format!("! {error:#}"));
+                            self.screen.say(format!("! {}", words::problem(&error, &self.gateway)));
                         }
                     }
                 }
@@ -83,27 +94,14 @@ impl Desk {
                     Some(event) => self.event(event),
                     None => self.session = None,
                 },
-                sms = self.sms.message() => match sms {
-                    Ok(Some(sms)) => self.screen.say(format!("[SMS from {}] {}", sms.from, sms.text)),
-                    _ => anyhow::bail!("the system went away"),
-                },
+                Some(sms) = self.sms.recv() => {
+                    self.screen.say(format!("[SMS from {}] {}", sms.from, sms.text));
+                }
             }
         }
         if let Some((session, _)) = self.session.take() {
             session.close().await;
         }
-        Ok(())
-    }
-
-    fn go_online(&mut self) -> Result<()> {
-        let opened = Session::open(
-            &self.chassis,
-            self.api.clone(),
-            self.credentials.clone(),
-            self.profile.journal(),
-            Options::default(),
-        )?;
-        self.session = Some(opened);
         Ok(())
     }
 
@@ -115,14 +113,15 @@ impl Desk {
             .context("you are offline; /online opens the session")
     }
 
-    fn token(&self) -> Api {
-        self.api.with_token(&self.credentials.tokens.access)
-    }
-
-    async fn command(&mut self, command: Command) -> Result<()> {
+    /// The API with a token that holds.
+    async fn authorised(&mut self) -> Result<Api> {
         if self.credentials.is_stale(self.chassis.clock.now()) {
             self.credentials.renew(&self.api).await?;
         }
+        Ok(self.api.with_token(&self.credentials.tokens.access))
+    }
+
+    async fn command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Say(body) => self.send(&body, Channel::Auto).await,
             Command::Sms(body) => self.send(&body, Channel::Sms).await,
@@ -141,20 +140,10 @@ impl Desk {
                 Ok(())
             }
             Command::Offline => self.go_offline().await,
-            Command::Online if self.session.is_none() => self.go_online(),
-            Command::Status(status) => {
-                let request = SetStatusRequest { text: status, invisible: false };
-                self.token()
-                    .presence()
-                    .set_status(request)
-                    .await
-                    .map_err(dialtone_client::ClientError::from)?;
-                Ok(())
-            }
+            Command::Online => self.go_online(),
+            Command::Status(status) => self.status(status).await,
             Command::Watch(names) => self.watch(&names).await,
-            Command::Text { number, text } => {
-                self.handsets.send(&self.profile.number.to_string(), &number, &text).await
-            }
+            Command::Text { to, text } => self.text(&to, &text).await,
             Command::Help => {
                 self.screen.say(HELP);
                 Ok(())
@@ -163,8 +152,16 @@ impl Desk {
                 self.screen.say(format!("? {how}"));
                 Ok(())
             }
-            Command::Online | Command::Nothing | Command::Quit => Ok(()),
+            Command::Nothing | Command::Quit => Ok(()),
         }
+    }
+
+    fn go_online(&mut self) -> Result<()> {
+        if self.session.is_none() {
+            self.is_lost = false;
+            self.session = Some(go_online(&self.chassis, &self.api, &self.credentials, &self.profile)?);
+        }
+        Ok(())
     }
 
     async fn go_offline(&mut self) -> Result<()> {
@@ -172,6 +169,30 @@ impl Desk {
             session.close().await;
             self.screen.say("offline; SMS still arrive");
         }
+        Ok(())
+    }
+
+    async fn status(&mut self, text: String) -> Result<()> {
+        let said = if text.is_empty() {
+            "your status is empty".to_owned()
+        } else {
+            format!("your status is “{text}”")
+        };
+        let mut presence = self.authorised().await?.presence();
+        let request = SetStatusRequest { text, invisible: false };
+        presence.set_status(request).await.map_err(ClientError::from)?;
+        self.screen.say(said);
+        Ok(())
+    }
+
+    /// From the bare handset, without Dialtone.
+    async fn text(&self, to: &str, text: &str) -> Result<()> {
+        let number = match self.profile.book().get(to) {
+            Some(contact) => contact.number.clone(),
+            None => normalise(to, REGION).with_context(|| format!("{to} is not in the book"))?.to_string(),
+        };
+        self.handsets.send(&self.profile.number.to_string(), &number, text).await?;
+        self.screen.say(format!("SMS sent to {to}"));
         Ok(())
     }
 
@@ -194,16 +215,16 @@ impl Desk {
         let (name, recipient) = self.receiver()?.clone();
         let policy = Some(self.policy(Channel::Auto));
         let request = PlanSendRequest { to: Some(recipient), body: Some(text(body)), policy };
-        let plan =
-            self.token().messages().plan_send(request).await.map_err(dialtone_client::ClientError::from)?;
-        self.screen.say(format!("to {name}: {}", told(&plan.into_inner())));
+        let mut messages = self.authorised().await?.messages();
+        let plan = messages.plan_send(request).await.map_err(ClientError::from)?.into_inner();
+        self.screen.say(format!("to {name}: {}", words::plan(&plan)));
         Ok(())
     }
 
     fn talk_to(&mut self, whom: &str) -> Result<()> {
         let recipient = match self.profile.book().get(whom) {
-            Some(contact) => to::number(contact.number.clone(), "US"),
-            None if whom.contains(|c: char| c.is_ascii_digit()) => to::number(whom, "US"),
+            Some(contact) => to::number(contact.number.clone(), REGION),
+            None if whom.contains(|c: char| c.is_ascii_digit()) => to::number(whom, REGION),
             None => anyhow::bail!("{whom} is not in the book, and no number either"),
         };
         self.screen.say(format!("talking with {whom}"));
@@ -236,16 +257,13 @@ impl Desk {
             base_token,
             added: typed(added),
             removed: typed(removed),
-            region: "US".into(),
+            region: REGION.into(),
             more: false,
         };
-        let mut contacts = self.token().contacts();
-        let answer = contacts.sync(request).await.map_err(dialtone_client::ClientError::from)?.into_inner();
+        let mut contacts = self.authorised().await?.contacts();
+        let answer = contacts.sync(request).await.map_err(ClientError::from)?.into_inner();
         let token = answer.next_token.clone();
-        contacts
-            .ack_token(AckTokenRequest { token: token.clone() })
-            .await
-            .map_err(dialtone_client::ClientError::from)?;
+        contacts.ack_token(AckTokenRequest { token: token.clone() }).await.map_err(ClientError::from)?;
         self.profile.synced(&token)?;
         let verdict = |entry: dialtone_proto::contacts::v1::EntryVerdict| {
             let verdict = entry.verdict();
@@ -266,7 +284,7 @@ impl Desk {
             Verdict::Matched => self.screen.say(format!("{name} is a user: you are friends")),
             Verdict::NotUser => self.screen.say(format!("{name} is not a user: reached by SMS")),
             other => {
-                self.screen.say(format!("{number} is no number to keep: {}", other.as_str_name()));
+                self.screen.say(words::not_kept(number, other));
                 return Ok(());
             }
         }
@@ -274,8 +292,11 @@ impl Desk {
     }
 
     async fn remove(&mut self, name: &str) -> Result<()> {
-        let removed = self.profile.remove(name)?.context("not in the book")?;
-        self.sync(Vec::new(), vec![removed.number]).await?;
+        let contact = self.profile.book().get(name).with_context(|| format!("{name} is not in the book"))?;
+        let number = contact.number.clone();
+        self.sync(Vec::new(), vec![number]).await?;
+        self.profile.remove(name)?;
+        self.screen.say(format!("{name} is no longer in the book"));
         Ok(())
     }
 
@@ -288,6 +309,11 @@ impl Desk {
         }
         self.watch_version += 1;
         self.session()?.watch(self.watch_version, &peers).await?;
+        self.screen.say(if names.is_empty() {
+            "watching nobody".to_owned()
+        } else {
+            format!("watching {}", names.join(", "))
+        });
         Ok(())
     }
 
@@ -306,21 +332,24 @@ impl Desk {
 
     fn event(&mut self, event: Event) {
         let line = match event {
+            Event::Connected(_) if std::mem::take(&mut self.is_lost) => "online again".to_owned(),
             Event::Connected(_) => "online".to_owned(),
-            Event::Disconnected(why) => format!("connection lost ({why}), trying again"),
+            // The session tries again by itself, and says so each time.
+            Event::Disconnected(_) if std::mem::replace(&mut self.is_lost, true) => return,
+            Event::Disconnected(_) => "connection lost, trying again".to_owned(),
             Event::Accepted(_, accepted, _) => match accepted.way() {
                 Way::Sms => "✓ accepted, goes as SMS".to_owned(),
                 _ => "✓ accepted".to_owned(),
             },
-            Event::Refused(_, refused, _) => format!("! refused: {}", refused.reason),
-            Event::Progress(progress) => match fate(progress.fate.unwrap_or_default().kind()) {
+            Event::Refused(_, refused, _) => words::refused(&refused),
+            Event::Progress(progress) => match words::fate(progress.fate.unwrap_or_default().kind()) {
                 Some(words) => format!("  {words}"),
                 None => return,
             },
-            Event::Receipt(receipt) if receipt.read_sent_idx >= receipt.delivered_sent_idx => {
-                "✓✓ read".to_owned()
-            }
-            Event::Receipt(receipt) if receipt.delivered_sent_idx > 0 => "✓✓ delivered".to_owned(),
+            Event::Receipt(receipt) => match self.receipt(&receipt) {
+                Some(line) => line,
+                None => return,
+            },
             Event::Message(message) => {
                 let name = self.name_of(message.conversation.as_ref(), &message.from_number);
                 self.read(&message);
@@ -333,10 +362,20 @@ impl Desk {
                 return presence.changes.iter().for_each(|state| self.show_state(state));
             }
             Event::Contact(contact) => format!("{} joined", self.name_of(None, &contact.number)),
-            Event::Ended(go_away) => format!("the session ended: {}", go_away.reason),
-            Event::Receipt(_) | Event::CaughtUp => return,
+            Event::Ended(go_away) => words::ended(&go_away),
+            Event::CaughtUp => return,
         };
         self.screen.say(line);
+    }
+
+    /// The server tells how far things are at every login; the owner hears what is new.
+    fn receipt(&mut self, receipt: &Receipt) -> Option<String> {
+        match self.profile.receipt(receipt) {
+            Ok((_, true)) => Some("✓✓ read".to_owned()),
+            Ok((true, false)) => Some("✓✓ delivered".to_owned()),
+            Ok((false, false)) => None,
+            Err(error) => Some(format!("! {error:#}")),
+        }
     }
 
     /// What is on the screen counts as read.
@@ -365,37 +404,11 @@ impl Desk {
     }
 }
 
-fn fate(kind: FateKind) -> Option<&'static str> {
-    Some(match kind {
-        FateKind::SmsClaimed => "goes out as SMS instead",
-        FateKind::SmsDelivered => "SMS delivered",
-        FateKind::SmsFailed => "SMS failed",
-        FateKind::SmsUnknown => "SMS: the operator never answered",
-        FateKind::Revoked => "taken back",
-        FateKind::Failed => "failed",
-        FateKind::SmsSubmitted | FateKind::Unspecified => return None,
-    })
-}
-
-/// A plan in words.
-fn told(plan: &PlanSendResponse) -> String {
-    let way = match (plan.way(), plan.why()) {
-        (Way::Sms, Why::NotUser) => "goes as SMS, the number has no user",
-        (Way::Sms, _) => "goes as SMS",
-        _ => "goes as data",
-    };
-    let unreachable = match plan.if_unreachable() {
-        IfUnreachable::Kept => "; if offline it is kept",
-        IfUnreachable::SmsAtOnce => "; if offline it goes as SMS",
-        _ => "",
-    };
-    let quote = plan.sms.as_ref().map_or_else(String::new, |sms| {
-        let price = f64::from(u32::try_from(sms.price_micros).unwrap_or(u32::MAX)) / 1e6;
-        let answerable = if sms.answerable { "can be answered" } else { "can't be answered" };
-        format!(
-            "; as SMS: {} segments, {}, about {price:.3} {}, {answerable}",
-            sms.segments, sms.encoding, sms.currency
-        )
-    });
-    format!("{way}{unreachable}{quote}")
+fn go_online(
+    chassis: &Chassis,
+    api: &Api,
+    credentials: &Credentials,
+    profile: &Profile,
+) -> Result<(Session, mpsc::Receiver<Event>)> {
+    Ok(Session::open(chassis, api.clone(), credentials.clone(), profile.journal(), Options::default())?)
 }

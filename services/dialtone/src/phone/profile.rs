@@ -7,8 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dialtone_client::{Api, Credentials, DeviceKey, FileJournal};
-use dialtone_vocab::{DeviceId, PhoneNumber};
+use dialtone_client::{Api, ClientError, Credentials, DeviceKey, FileJournal};
+use dialtone_proto::edge::v1::Receipt;
+use dialtone_proto::types::v1::conversation_ref::With;
+use dialtone_vocab::{DeviceId, PhoneNumber, Reason};
 use serde::{Deserialize, Serialize};
 
 /// An entry of the book.
@@ -26,6 +28,13 @@ struct Kept {
     key: String,
     book: BTreeMap<String, Contact>,
     book_token: String,
+    /// By conversation, how far the owner was told of delivered and read.
+    #[serde(default)]
+    receipts: BTreeMap<String, (u64, u64)>,
+}
+
+fn is_refused(login: &Result<Credentials, ClientError>) -> bool {
+    matches!(login, Err(ClientError::Refused(error)) if error.reason == Reason::LoginRefused)
 }
 
 /// A phone's folder.
@@ -50,18 +59,24 @@ impl Profile {
         Ok(Self { number, folder, kept })
     }
 
-    /// Logs in by the key kept, if there is one that the server still knows.
-    pub(super) async fn credentials(&self, api: &Api) -> Option<Credentials> {
-        let seed = hex::decode(&self.kept.key).ok()?.try_into().ok()?;
-        let key = DeviceKey::from_seed(seed);
-        Credentials::by_key(api, self.number, DeviceId(self.kept.device), key).await.ok()
+    /// Logs in by the key kept; nothing if there is none, or if the server does not know it any more.
+    pub(super) async fn credentials(&self, api: &Api) -> Result<Option<Credentials>, ClientError> {
+        let seed = hex::decode(&self.kept.key).ok().and_then(|seed| seed.try_into().ok());
+        let Some(key) = seed.map(DeviceKey::from_seed) else { return Ok(None) };
+        let login = || Credentials::by_key(api, self.number, DeviceId(self.kept.device), key.clone());
+        let mut outcome = login().await;
+        if is_refused(&outcome) {
+            // A challenge may have run out meanwhile; only the second refusal is about the key.
+            outcome = login().await;
+        }
+        if is_refused(&outcome) { Ok(None) } else { outcome.map(Some) }
     }
 
     /// Begins anew with the key of a registration: another server's book and journal are of no use.
     pub(super) fn registered(&mut self, credentials: &Credentials) -> Result<()> {
         let key = credentials.key.as_ref().map(|key| hex::encode(key.seed())).unwrap_or_default();
         let book = std::mem::take(&mut self.kept.book);
-        self.kept = Kept { device: credentials.device.0, key, book, book_token: String::new() };
+        self.kept = Kept { device: credentials.device.0, key, book, ..Kept::default() };
         let journal = self.journal_path();
         if journal.exists() {
             fs::remove_file(journal)?;
@@ -107,6 +122,24 @@ impl Profile {
         self.save()
     }
 
+    /// Notes how far a conversation was delivered and read; what of it grew since the owner was told.
+    pub(super) fn receipt(&mut self, receipt: &Receipt) -> Result<(bool, bool)> {
+        let conversation =
+            match receipt.conversation.as_ref().and_then(|conversation| conversation.with.as_ref()) {
+                Some(With::User(user)) => hex::encode(&user.id),
+                Some(With::Number(number)) => number.clone(),
+                None => String::new(),
+            };
+        let (delivered, read) = self.kept.receipts.entry(conversation).or_default();
+        let grown = (receipt.delivered_sent_idx > *delivered, receipt.read_sent_idx > *read);
+        if grown != (false, false) {
+            *delivered = receipt.delivered_sent_idx.max(*delivered);
+            *read = receipt.read_sent_idx.max(*read);
+            self.save()?;
+        }
+        Ok(grown)
+    }
+
     fn save(&self) -> Result<()> {
         let (file, beside) = (self.folder.join("phone.json"), self.folder.join("phone.new"));
         let mut new =
@@ -114,5 +147,31 @@ impl Profile {
         new.write_all(&serde_json::to_vec_pretty(&self.kept)?)?;
         new.sync_all()?;
         fs::rename(beside, file).context("saving the phone")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_is_news_once_also_after_a_restart() {
+        let home = tempfile::tempdir().expect("a folder");
+        let number = PhoneNumber::parse_e164("+14155550101").expect("a number");
+        let receipt = |delivered_sent_idx, read_sent_idx| Receipt {
+            conversation: None,
+            delivered_sent_idx,
+            read_sent_idx,
+        };
+        let mut profile = Profile::open(home.path(), number).expect("a profile");
+        let grown = |profile: &mut Profile, delivered, read| {
+            profile.receipt(&receipt(delivered, read)).expect("it is kept")
+        };
+        assert_eq!(grown(&mut profile, 0, 0), (false, false));
+        assert_eq!(grown(&mut profile, 2, 0), (true, false));
+        assert_eq!(grown(&mut profile, 2, 1), (false, true));
+        let mut again = Profile::open(home.path(), number).expect("a profile");
+        assert_eq!(grown(&mut again, 2, 1), (false, false));
+        assert_eq!(grown(&mut again, 3, 3), (true, true));
     }
 }

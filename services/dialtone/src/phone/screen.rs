@@ -12,6 +12,8 @@ use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
 use tokio::sync::mpsc;
 
+use super::commands::is_last;
+
 /// Lines typed and not looked at yet.
 const LINES: usize = 64;
 
@@ -52,7 +54,9 @@ fn read_lines(mut editor: DefaultEditor, lines: &mpsc::Sender<String>) {
             Ok(line) => {
                 // A history that can't grow is no reason to stop typing.
                 let _history = editor.add_history_entry(&line);
-                if lines.blocking_send(line).is_err() {
+                // Nobody can be made to stop reading a terminal: so it is not read again after the last line.
+                let last = is_last(&line);
+                if lines.blocking_send(line).is_err() || last {
                     return;
                 }
             }
