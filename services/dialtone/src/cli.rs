@@ -35,6 +35,9 @@ enum Command {
     Phone {
         /// Its number, as in +14155550101.
         number: String,
+        /// Only its handset, as somebody without Dialtone has one: SMS in, SMS out.
+        #[arg(long)]
+        handset_only: bool,
         /// The gateway.
         #[arg(long, default_value = "http://127.0.0.1:8080")]
         gateway: String,
@@ -83,9 +86,13 @@ pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         None => serve_all(cli.config, &SERVICES.map(str::to_owned)).await,
         Some(Command::Run { services }) => serve_all(cli.config, &services).await,
-        Some(Command::Phone { number, gateway, sms_centre, home }) => {
-            let setup = phone::Setup { number, gateway, sms_centre, home };
-            phone::use_phone(&quiet_chassis("phone")?, setup).await
+        Some(Command::Phone { number, handset_only, gateway, sms_centre, home }) => {
+            let (chassis, setup) =
+                (quiet_chassis("phone")?, phone::Setup { number, gateway, sms_centre, home });
+            if handset_only {
+                return phone::use_handset(&chassis, setup).await;
+            }
+            phone::use_phone(&chassis, setup).await
         }
         Some(Command::Tour { json, gateway, sms_centre, crashes }) => {
             let at = match (gateway, sms_centre) {

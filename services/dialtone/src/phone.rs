@@ -2,6 +2,7 @@
 
 mod commands;
 mod desk;
+mod handset;
 mod profile;
 mod screen;
 mod words;
@@ -15,6 +16,7 @@ use dialtone_numbers::normalise;
 
 use crate::handsets::{Handsets, code_in};
 use desk::Desk;
+pub use handset::use_handset;
 use profile::Profile;
 
 /// The country in which local forms are read.

@@ -7,6 +7,9 @@ use dialtone_proto::routing::v1::{IfUnreachable, PlanSendResponse, Way, Why};
 use dialtone_proto::types::v1::FateKind;
 use dialtone_vocab::Reason;
 
+/// The server refused the phone's key: its data are others now.
+pub(super) const UNKNOWN: &str = "the system does not know this phone any more: /quit and start it again to register; /online tries once more";
+
 /// Something that did not work.
 pub(super) fn problem(error: &anyhow::Error, gateway: &str) -> String {
     match error.downcast_ref::<ClientError>() {
