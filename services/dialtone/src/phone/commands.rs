@@ -146,6 +146,8 @@ mod tests {
         assert_eq!(addressed("(415) 555-0160 hello you"), Some(("(415) 555-0160", "hello you")));
         assert_eq!(addressed("415 555 0160 12 apples"), Some(("415 555 0160", "12 apples")));
         assert_eq!(addressed("+1 415 555 0160 5"), Some(("+1 415 555 0160", "5")));
+        // Where a part of it would be a number too, the whole is meant.
+        assert_eq!(addressed("+49 30 9018 2030 hello"), Some(("+49 30 9018 2030", "hello")));
         assert_eq!(addressed("carol"), None);
         assert_eq!(addressed(""), None);
     }
