@@ -35,7 +35,7 @@ weather seeds="200":
 
 # deliberately broken builds: each must be caught
 sabotage:
-    cargo test -p dialtone --test it sabotage -- --nocapture
+    cargo test -p dialtone -p dialtone-routing -p dialtone-offline --test it sabotage -- --nocapture
 
 # the benchmark of instant messages, with its floor, in one run
 load rate="10000" seconds="20":
