@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::bridge::{Bridge, Reported};
 use crate::esme::Delivered;
-use crate::limits::{CLAIM_WITHIN, MO_PARTS, MO_PARTS_WITHIN, SWEEP_EVERY, SWEEP_ROWS};
+use crate::limits::{CLAIM_WITHIN, MO_PARTS, MO_PARTS_WITHIN};
 use crate::pdu::Short;
 use crate::segment::{Place, text};
 use crate::{metrics, pdu};
@@ -394,23 +394,6 @@ impl Inbound {
         let floor = self.open.first_key_value().map_or(self.log.tail() + 1, |(idx, _)| *idx);
         self.log.mark("floor", floor);
         self.log.flush_marks();
-    }
-}
-
-/// Drops what is past its time from the inbound log.
-pub(crate) async fn sweep(chassis: Chassis, logs: LogStore) {
-    let stop = chassis.tasks.stop_token();
-    let mut cursor = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = chassis.clock.sleep(SWEEP_EVERY) => {}
-        }
-        match logs.sweep(std::mem::take(&mut cursor), SWEEP_ROWS, chassis.clock.now()).await {
-            Ok(next) => cursor = next,
-            Err(error) => tracing::warn!(%error, "the sweep will be tried again"),
-        }
     }
 }
 

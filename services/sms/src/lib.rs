@@ -92,7 +92,7 @@ pub async fn start(
     let bridge =
         bridge::Bridge::start(chassis, store, key, config, shards, bus.fan(subjects::routing), esme)?;
     let offline = bus.fan(subjects::offline);
-    chassis.tasks.spawn("sms sweep", inbound::sweep(chassis.clone(), logs.clone()));
+    chassis.tasks.spawn("sms sweep", logs.clone().keep_swept(chassis.clone()));
     let answers =
         inbound::Inbound::start(chassis, bus, bridge.clone(), shards, offline, logs, delivers).await?;
     bus::open(chassis, bus, bridge.clone(), answers).await?;

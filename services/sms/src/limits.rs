@@ -59,7 +59,3 @@ pub const CLAIM_WITHIN: Duration = Duration::from_secs(2);
 pub const MO_PARTS: usize = 1_024;
 /// How long they wait after the last part that came.
 pub const MO_PARTS_WITHIN: Duration = Duration::from_secs(60);
-/// Between two sweeps of what is past its time.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Buckets looked at in one sweep.
-pub const SWEEP_ROWS: usize = 256;

@@ -145,13 +145,13 @@ pub struct Due {
 
 /// A due row as it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DueRow {
+pub(crate) struct DueRow {
     /// Whose log it is.
-    pub owner: [u8; 16],
+    pub(crate) owner: [u8; 16],
     /// The log.
-    pub log: LogId,
+    pub(crate) log: LogId,
     /// What is due.
-    pub due: Due,
+    pub(crate) due: Due,
 }
 
 impl DueRow {

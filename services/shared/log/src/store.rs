@@ -5,11 +5,11 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use dialtone_store::{Batch, Db};
-use dialtone_vocab::{Epoch, LogId, ShardId, UnixMillis};
+use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
 use crate::limits::{BUCKET, PAGE_ROWS, WRITE_ENTRIES};
 use crate::open::{Walk, walk};
-use crate::rows::{self, DUE, DueRow, LOG, MARK, Row, TAIL, bucket_key, bucket_of, entry_key, last_of};
+use crate::rows::{self, LOG, MARK, Row, TAIL, bucket_key, bucket_of, entry_key, last_of};
 use crate::writer::{BUCKET_MARK, End, put_rows};
 use crate::{Entry, Log, LogError, LogKind, Write, metrics};
 
@@ -284,28 +284,6 @@ impl LogStore {
             let outcome = outcome.and_then(|_always_applied| db.check());
             done(write, outcome.map_err(LogError::from));
         });
-    }
-
-    /// What is due in a shard until `upto`, the oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// [`LogError`].
-    pub fn due(&self, shard: ShardId, upto: UnixMillis, limit: usize) -> Result<Vec<DueRow>, LogError> {
-        let prefix = rows::due_prefix(shard);
-        let mut end = prefix.clone();
-        end.extend_from_slice(&upto.0.saturating_add(1).to_be_bytes());
-        let found = self.db.scan(DUE, prefix..end, limit)?;
-        found.iter().map(|(key, value)| DueRow::parse(key, value)).collect()
-    }
-
-    /// Removes due rows whose matter is settled, on their own.
-    ///
-    /// # Errors
-    /// [`LogError::Store`]; a row too many is harmless.
-    pub async fn drop_due(&self, rows: &[DueRow]) -> Result<(), LogError> {
-        let batch = rows.iter().fold(Batch::new(), |batch, row| batch.delete(DUE, row.key()));
-        let _always_applied = self.db.commit(batch).await?;
-        Ok(())
     }
 
     /// Drops buckets all of whose entries are past their time, looking at no more than `limit` buckets after

@@ -168,26 +168,26 @@ async fn the_sweeper_drops_what_is_past_and_the_index_goes_on() {
 }
 
 #[tokio::test]
-async fn due_rows_are_found_in_time_and_order() {
+async fn owners_are_woken_until_nothing_of_theirs_is_due() {
     let store = store(&MemoryDisk::new(), 1);
     let mut log = open(&store).await.log;
     let due = |at: u64, idx: u64| Due { at: UnixMillis(at), idx, kind: 1 };
-    log.push(0, "x");
-    [due(300, 1), due(100, 2), due(200, 3)].into_iter().for_each(|due| log.due(due));
-    drain(&store, &mut log, NOW).await;
-    let shard = shard_of(&OWNER);
-    let found = |upto: u64| {
-        let rows = store.due(shard, UnixMillis(upto), 10).expect("scans");
-        assert!(rows.iter().all(|row| row.owner == OWNER && row.log == store.log_id(&OWNER)));
-        rows.iter().map(|row| row.due.idx).collect::<Vec<_>>()
+    let woken = || {
+        let mut owners = Vec::new();
+        store.wake(|owner| owners.push(owner));
+        owners
     };
-    assert_eq!((found(99), found(100), found(1_000)), (vec![], vec![2], vec![2, 3, 1]));
-    log.due_done(due(200, 3));
+    assert_eq!(woken(), Vec::<[u8; 16]>::new());
+    log.push(0, "x");
+    [due(300, 1), due(100, 2)].into_iter().for_each(|due| log.due(due));
     drain(&store, &mut log, NOW).await;
-    assert_eq!(found(1_000), vec![2, 1]);
-    let rows = store.due(shard, UnixMillis(100), 10).expect("scans");
-    store.drop_due(&rows).await.expect("drops");
-    assert_eq!(found(1_000), vec![1]);
+    assert_eq!(woken(), [OWNER], "once, whatever is due");
+    log.due_done(due(100, 2));
+    drain(&store, &mut log, NOW).await;
+    assert_eq!(woken(), [OWNER]);
+    log.due_done(due(300, 1));
+    drain(&store, &mut log, NOW).await;
+    assert_eq!(woken(), Vec::<[u8; 16]>::new());
 }
 
 #[tokio::test]
