@@ -9,7 +9,7 @@ use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
 use dialtone_proto::log::v1::outbox_message::Route;
 use dialtone_proto::log::v1::{OutboxEntry, decision};
 use dialtone_store::{Db, StoreError, StoreUrl};
-use dialtone_vocab::{LogId, UnixMillis, UserId};
+use dialtone_vocab::{LogId, UnixMillis};
 use prost::Message as _;
 
 use crate::limits::{PAGE, RECOUNT_LOGS, RECOUNT_PAGES, RECOUNT_PAUSE, RECOUNT_REST};
@@ -186,12 +186,6 @@ impl<'a> Outbox<'a> {
     }
 }
 
-fn recount_log(logs: &LogStore, log: LogId, now: UnixMillis) -> Result<Ledger, LogError> {
-    let mut outbox = Outbox::begin(logs, log)?;
-    while outbox.page(now)? {}
-    outbox.finish()
-}
-
 /// Opens routing's store to count it. Whoever had it open before can neither read nor write it any more.
 ///
 /// # Errors
@@ -201,37 +195,12 @@ pub fn open(url: StoreUrl, chassis: &Chassis) -> Result<LogStore, StoreError> {
     Ok(LogStore::new(db, LogKind::Outbox, dialtone_log::limits::KEEP_SOURCE))
 }
 
-/// Recounts the outbox of one user, as it is on disk.
-///
-/// # Errors
-/// [`LogError`].
-pub fn recount_user(logs: &LogStore, user: UserId, now: UnixMillis) -> Result<Ledger, LogError> {
-    recount_log(logs, logs.log_id(user.as_bytes()), now)
-}
-
-/// Recounts all outboxes of a store, as they are on disk.
-///
-/// # Errors
-/// [`LogError`].
-pub fn recount(logs: &LogStore, now: UnixMillis) -> Result<Ledger, LogError> {
-    let mut all = Ledger::default();
-    let mut after = None;
-    loop {
-        let found = logs.logs(after, RECOUNT_LOGS)?;
-        let Some(last) = found.last() else { return Ok(all) };
-        after = Some(*last);
-        for log in found {
-            all += recount_log(logs, log, now)?;
-        }
-    }
-}
-
 /// Recounts for ever, in the background and paced, and exports what it finds.
 pub(crate) async fn watch(chassis: Chassis, logs: LogStore) {
     let stop = chassis.tasks.stop_token();
     loop {
         let pass = async {
-            match paced(&chassis, &logs).await {
+            match recount(&logs, &chassis).await {
                 Ok(ledger) => tell(&ledger),
                 Err(error) => tracing::warn!(%error, "the ledger will be counted again"),
             }
@@ -245,8 +214,11 @@ pub(crate) async fn watch(chassis: Chassis, logs: LogStore) {
     }
 }
 
-/// As [`recount`], with a pause after every so many pages and logs.
-async fn paced(chassis: &Chassis, logs: &LogStore) -> Result<Ledger, LogError> {
+/// Recounts all outboxes of a store, as they are on disk, with a pause after every so many pages and logs.
+///
+/// # Errors
+/// [`LogError`].
+pub async fn recount(logs: &LogStore, chassis: &Chassis) -> Result<Ledger, LogError> {
     let mut all = Ledger::default();
     let mut after = None;
     loop {

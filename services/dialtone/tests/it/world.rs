@@ -238,9 +238,9 @@ impl World {
     pub(crate) fn ledger(&mut self) -> Ledger {
         self.kill_server();
         let (store, chassis) = (StoreUrl::memory(&self.disk), self.chassis.clone());
-        self.phones.block_on(async {
+        runtime().block_on(async {
             let logs = ledger::open(store, &chassis).expect("the store opens");
-            ledger::recount(&logs, chassis.clock.now()).expect("the outboxes are read")
+            ledger::recount(&logs, &chassis).await.expect("the outboxes are read")
         })
     }
 

@@ -1,6 +1,7 @@
 use dialtone_proto::log::v1::{DataRoute, Decision, OutboxMessage, SmsRefinement, SmsRoute, Withdraw};
 use dialtone_proto::types::v1::FateKind;
 use dialtone_store::MemoryDisk;
+use dialtone_vocab::UserId;
 
 use super::*;
 
@@ -109,12 +110,9 @@ async fn a_store_is_recounted_whole_in_steps_and_nothing_of_it_is_opened() {
         }
     }
     let began = chassis.clock.now();
-    let all = paced(&chassis, &logs).await.expect("counted");
+    let all = recount(&logs, &chassis).await.expect("counted");
     let kept = (0..users).sum();
     let accepted = users * each;
     assert_eq!(all, Ledger { accepted, kept, waiting: accepted - kept, ..Ledger::default() });
     assert!(chassis.clock.now().since(began) > 4 * RECOUNT_PAUSE, "not all at once");
-    assert_eq!(recount(&logs, chassis.clock.now()), Ok(all));
-    let one = recount_user(&logs, UserId::new([3; 16]), chassis.clock.now()).expect("counted");
-    assert_eq!((one.accepted, one.kept, one.difference()), (each, 3, 0));
 }
