@@ -1,5 +1,6 @@
 //! Offline through both its doors, with fakes for its neighbours on the bus.
 
+mod acking;
 mod attaching;
 mod far;
 mod history;

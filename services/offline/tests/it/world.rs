@@ -157,6 +157,13 @@ pub(crate) fn urgent(source: usize, position: u64) -> bus::OfferEntry {
     entry
 }
 
+/// A device may show it only within a time.
+pub(crate) fn limit(entry: &mut bus::OfferEntry) {
+    if let Some(offer_entry::Entry::Message(message)) = &mut entry.entry {
+        message.show_until_ms = u64::MAX;
+    }
+}
+
 pub(crate) fn withdraw(position: u64, of: u64) -> bus::OfferEntry {
     let entry = Some(offer_entry::Entry::Withdraw(bus::OfferedWithdraw { of }));
     bus::OfferEntry { position, entry }

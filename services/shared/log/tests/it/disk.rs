@@ -167,6 +167,20 @@ async fn the_sweeper_drops_what_is_past_and_the_index_goes_on() {
     assert_eq!((page.entries.len(), page.expired_to), (0, 3 * BUCKET + 5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_opened_again_waits_for_what_its_former_opening_had_queued() {
+    let disk = MemoryDisk::with_delay(Duration::from_millis(50)..=Duration::from_millis(50));
+    let store = store(&disk, 1);
+    let mut log = open(&store).await.log;
+    log.push(1, content(1));
+    let write = log.next_write(NOW).expect("waits");
+    // Its actor fails here: nobody hears the outcome.
+    store.submit(write, |_, _| {});
+    drop(log);
+    let opened = open(&store).await;
+    assert_eq!((opened.log.tail(), opened.entries.len()), (1, 1), "else index 1 would be written twice");
+}
+
 #[tokio::test]
 async fn owners_are_woken_until_nothing_of_theirs_is_due() {
     let store = store(&MemoryDisk::new(), 1);
