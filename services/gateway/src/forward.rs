@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use dialtone_chassis::auth::Verifier;
 use dialtone_chassis::{BoxError, Channel, Clock, Error, bearer};
 use dialtone_vocab::Reason;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -103,20 +102,21 @@ impl Service<Request<Body>> for Forward {
 
 /// Passes a call on whose request has a limit; what is too large is never held here.
 async fn pass_on_limited(channel: Channel, request: Request<Body>) -> Result<Response<Body>, tonic::Status> {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let note = is_over.clone();
+    let broken = Arc::new(OnceLock::new());
+    let note = broken.clone();
     let request = request.map(|body| {
-        Body::new(Limited::new(body, MAX_UNARY_BYTES + MESSAGE_HEAD).map_err(move |_cut_or_broken| {
-            note.store(true, Ordering::Relaxed);
-            tonic::Status::out_of_range("the request is too large")
+        Body::new(Limited::new(body, MAX_UNARY_BYTES + MESSAGE_HEAD).map_err(move |error| {
+            let status = match error.is::<LengthLimitError>() {
+                true => Error::new(Reason::TooLarge, "a request has at most 1 MiB").into(),
+                // It was cut, or a browser's text is no base64.
+                false => tonic::Status::from_error(error),
+            };
+            note.get_or_init(|| status).clone()
         }))
     });
     let answer = pass_on(channel, request).await;
-    match is_over.load(Ordering::Relaxed) {
-        // Whatever the service made of half a request.
-        true => Err(Error::new(Reason::TooLarge, "a request has at most 1 MiB").into()),
-        false => answer,
-    }
+    // Whatever the service, or the way to it, made of half a request.
+    broken.get().cloned().map_or(answer, Err)
 }
 
 async fn pass_on(mut channel: Channel, request: Request<Body>) -> Result<Response<Body>, tonic::Status> {

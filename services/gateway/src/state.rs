@@ -63,6 +63,8 @@ pub(crate) struct Session {
     watch: WatchTable,
     client_state: edge::ClientState,
     acked: u64,
+    /// How far the device has stored, by Hello or by acks, in the log of the inbox's cursor.
+    stored: u64,
     out: VecDeque<ServerFrame>,
     /// What is to be done, in order.
     pub(crate) effects: Vec<Effect>,
@@ -93,6 +95,7 @@ impl Session {
             watch: WatchTable::default(),
             client_state: edge::ClientState::Active,
             acked: 0,
+            stored: 0,
             out: VecDeque::new(),
             effects: Vec::new(),
             end: None,
@@ -161,6 +164,7 @@ impl Session {
                 Error::new(Reason::FieldInvalid, "unknown client state").with("field", "client_state"),
             );
         };
+        self.stored = cursors[OFFLINE].idx;
         self.cursors = cursors;
         self.client_state = state;
         self.watch.resume(hello.watch_version);
@@ -180,6 +184,7 @@ impl Session {
             number: self.caller.number.to_string(),
             session_id: self.caller.session.to_vec(),
             cursor: self.cursors.get(slot).cloned(),
+            acked: if slot == OFFLINE { self.stored } else { 0 },
             client_state: self.client_state.into(),
             watch: (slot == PRESENCE).then(|| self.watch.whole()),
             opened_ms: self.opened.0,
@@ -202,6 +207,7 @@ impl Session {
             }
             Up::Ack(ack) => {
                 self.acked = self.acked.max(ack.idx);
+                self.stored = self.stored.max(ack.idx);
                 Effect::Offline(bus::offline_item::Item::Ack(bus::SessionAck {
                     session,
                     user,
@@ -324,6 +330,8 @@ impl Session {
             Some(Down::Progress(progress)) if slot == ROUTING => progress.outbox_idx,
             Some(Down::Resync(resync)) if slot == OFFLINE => {
                 self.cursors[slot] = resync.inbox.clone().unwrap_or_default();
+                // What Hello said was about another log, or about what this one lost.
+                self.stored = 0;
                 return;
             }
             _ => return,

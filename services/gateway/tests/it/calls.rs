@@ -240,6 +240,8 @@ async fn services_in_other_processes_are_reached_and_missed_in_the_same_words() 
     assert_eq!(world.call(path, Some(&token), message(b"")).await.expect("answered"), message(b""));
     let refused = world.refused(path, Some(&token), message(&vec![7; MAX_UNARY_BYTES + 1])).await;
     assert_eq!(reason(&refused), Reason::TooLarge);
+    let refused = crate::web::text_refused(&world, path, &token, "no base64").await;
+    assert_eq!(reason(&refused), Reason::FieldInvalid, "half a request says nothing about the way");
     let refused = world.refused(SYNC, Some(&token), message(b"")).await;
     assert_eq!((refused.code(), reason(&refused)), (Code::Unavailable, Reason::PeerUnavailable));
     assert!(world.chassis.tasks.shutdown(Duration::from_secs(10)).await);

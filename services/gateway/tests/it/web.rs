@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dialtone_chassis::{Chassis, listen};
-use dialtone_vocab::NodeId;
+use dialtone_vocab::{NodeId, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::ServiceExt;
 
 use crate::world::*;
 
@@ -104,4 +107,27 @@ async fn a_browser_is_refused_in_the_same_words() {
     let (head, _) = post(addr, REGISTRATION, "application/json", b"{}").await;
     assert!(!head.starts_with("http/1.1 200"), "neither gRPC nor gRPC-Web: {head}");
     assert!(world.chassis.tasks.shutdown(Duration::from_secs(10)).await);
+}
+
+/// How a browser's text is refused.
+pub(crate) async fn text_refused(world: &World, path: &str, token: &str, text: &str) -> Status {
+    let request = http::Request::post(path).header("content-type", "application/grpc-web-text");
+    let request = request.header("authorization", format!("Bearer {token}"));
+    let request = request.body(Body::new(text.to_owned())).expect("a request");
+    let response = world.routes.clone().oneshot(request).await.expect("answered");
+    Status::from_header_map(response.headers()).expect("refused")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_browsers_text_that_is_no_base64_is_refused_as_that_and_not_as_too_large() {
+    let world = world().await;
+    for text in ["!!!!", "AAAAAAA"] {
+        let refused = text_refused(&world, REGISTRATION, &world.token(1), text).await;
+        assert_eq!(
+            (refused.code(), reason(&refused)),
+            (Code::InvalidArgument, Reason::FieldInvalid),
+            "{text}"
+        );
+    }
+    assert_eq!(world.peers.calls(), []);
 }
