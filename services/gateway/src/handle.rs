@@ -7,6 +7,7 @@ use dialtone_proto::bus::v1::{OfflineItem, PresenceItem, RoutingItem, ToOffline,
 use dialtone_shards::Shards;
 use dialtone_vocab::{NodeId, Reason, UserId};
 
+use crate::ended::Ended;
 use crate::limits::RECONNECT_AFTER;
 use crate::metrics;
 use crate::registry::{Registered, Registry};
@@ -18,6 +19,7 @@ pub(crate) struct Handle {
     chassis: Chassis,
     shards: Shards,
     registry: Registry,
+    ended: Ended,
     owners: Owners,
 }
 
@@ -30,8 +32,14 @@ pub(crate) struct Owners {
 }
 
 impl Handle {
-    pub(crate) fn new(chassis: &Chassis, shards: &Shards, registry: Registry, owners: Owners) -> Self {
-        Self { chassis: chassis.clone(), shards: shards.clone(), registry, owners }
+    pub(crate) fn new(
+        chassis: &Chassis,
+        shards: &Shards,
+        registry: Registry,
+        ended: Ended,
+        owners: Owners,
+    ) -> Self {
+        Self { chassis: chassis.clone(), shards: shards.clone(), registry, ended, owners }
     }
 
     pub(crate) fn node(&self) -> &NodeId {
@@ -44,14 +52,24 @@ impl Handle {
 
     /// A place for a new session.
     pub(crate) fn open(&self, caller: Caller) -> Result<Registered, Error> {
+        let registered = self.registry.add(caller.clone());
+        let registered = registered
+            .ok_or_else(|| Error::new(Reason::Busy, "too many sessions here").retry_after(RECONNECT_AFTER))?;
+        // Whoever ends streams notes why before looking for them, once: only a look after the place is taken
+        // leaves no gap between the two.
+        if let Err(refused) = self.may_open(&caller) {
+            self.registry.remove(registered.ticket);
+            return Err(refused);
+        }
+        metrics::session("opened");
+        Ok(registered)
+    }
+
+    fn may_open(&self, caller: &Caller) -> Result<(), Error> {
         if self.chassis.tasks.is_stopping() {
             return Err(Error::new(Reason::ShuttingDown, "connect again").retry_after(RECONNECT_AFTER));
         }
-        let registered = self.registry.add(caller);
-        let registered = registered
-            .ok_or_else(|| Error::new(Reason::Busy, "too many sessions here").retry_after(RECONNECT_AFTER))?;
-        metrics::session("opened");
-        Ok(registered)
+        self.ended.check(caller)
     }
 
     /// A session is gone.
@@ -95,5 +113,35 @@ impl Handle {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dialtone_bus::Bus;
+    use dialtone_vocab::{DeviceId, PhoneNumber, SessionId};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_ended_after_the_door_let_it_in_gets_no_place() {
+        let chassis = Chassis::for_tests(7);
+        let bus = Bus::local(&chassis);
+        let shards = Shards::start(&chassis, &bus, &[], &[]).await.expect("shards");
+        let (registry, ended) = (Registry::new(9), Ended::default());
+        let owners = crate::bus::owners(&bus);
+        let handle = Handle::new(&chassis, &shards, registry.clone(), ended.clone(), owners);
+        let caller = Caller {
+            user: UserId::new([1; 16]),
+            device: DeviceId(1),
+            session: SessionId::new([2; 16]),
+            number: PhoneNumber::parse_e164("+14155550101").expect("valid"),
+            expires: chassis.clock.now(),
+        };
+        let open = handle.open(caller.clone()).ok().expect("a place");
+        ended.note(caller.session, chassis.clock.now());
+        let refused = handle.open(caller).err().expect("refused");
+        assert_eq!(refused.reason, Reason::SessionRevoked);
+        assert_eq!(registry.tickets(|_| true), [open.ticket], "and keeps none");
     }
 }

@@ -71,7 +71,7 @@ pub async fn start(
     let (registry, ended) = (Registry::new(limits::MAX_SESSIONS), Ended::default());
     let owners = bus::owners(bus);
     bus::open(chassis, bus, shards, &registry, &ended, &owners).await?;
-    let handle = Handle::new(chassis, shards, registry, owners);
+    let handle = Handle::new(chassis, shards, registry, ended.clone(), owners);
     let session = Routes::new(rpc::Door::service(handle));
     let session = server::layers(chassis, session, Some(secrets.verifier()), rpc::STREAMS);
     let forward = Forward::new(
