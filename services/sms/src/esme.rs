@@ -119,6 +119,8 @@ struct Session {
     window: BTreeMap<u32, (Answer, Instant)>,
     answers: mpsc::Receiver<(u32, CommandStatus)>,
     answered: mpsc::Sender<(u32, CommandStatus)>,
+    /// Delivers without an answer.
+    unanswered: usize,
     heard: Instant,
     enquired: Instant,
 }
@@ -201,6 +203,7 @@ impl Driver {
             window: BTreeMap::new(),
             answers,
             answered,
+            unanswered: 0,
             heard: now,
             enquired: now,
         };
@@ -213,11 +216,16 @@ impl Driver {
         }
     }
 
-    /// Until something ends it. A stop leaves a little time for texts that have begun to leave.
+    /// Until something ends it. A stop leaves a little time for texts that have begun to leave and for replies that
+    /// are being written.
     async fn take_turns(&mut self, session: &mut Session) -> Result<Infallible, &'static str> {
         let (clock, stop) = (session.clock.clone(), self.chassis.tasks.stop_token());
         let (mut look_at, mut leave_at) = (clock.instant() + LOOK_EVERY, None);
+        let mut submits = true;
         loop {
+            if !submits && session.unanswered == 0 {
+                return session.leave().await;
+            }
             let room = session.window.len() < WINDOW;
             tokio::select! {
                 biased;
@@ -238,12 +246,13 @@ impl Driver {
                     None => return Err("closed"),
                 },
                 answer = session.answers.recv() => if let Some((sequence, status)) = answer {
+                    session.unanswered -= 1;
                     session.answer(status, sequence, DeliverSmResp::default()).await?;
                 },
-                job = self.queue.recv(), if room => match job {
+                job = self.queue.recv(), if room && submits => match job {
                     Some(job) => session.submit(job).await?,
                     // Everybody who may submit has ended.
-                    None => return session.leave().await,
+                    None => submits = false,
                 },
             }
         }
@@ -265,7 +274,7 @@ impl Driver {
                 session.answered_submit(sequence, status, id);
             }
             (CommandId::GenericNack, _) => session.answered_submit(sequence, status, String::new()),
-            (_, Some(Pdu::DeliverSm(deliver))) => self.take(session, sequence, deliver.clone()),
+            (_, Some(Pdu::DeliverSm(deliver))) => self.take(session, sequence, deliver.clone()).await?,
             (_, Some(Pdu::EnquireLink)) => {
                 session.answer(CommandStatus::EsmeRok, sequence, Pdu::EnquireLinkResp).await?;
             }
@@ -280,18 +289,24 @@ impl Driver {
     }
 
     /// Hands a deliver on; its answer goes out when whoever takes it says so. Too much at once is refused for now.
-    fn take(&self, session: &Session, sequence: u32, deliver: DeliverSm) {
+    async fn take(
+        &self,
+        session: &mut Session,
+        sequence: u32,
+        deliver: DeliverSm,
+    ) -> Result<(), &'static str> {
         let (answer, outcome) = oneshot::channel();
-        let answered = session.answered.clone();
         if self.delivered.try_send(Delivered { deliver, answer }).is_err() {
             metrics::mo("busy");
-            let _queue_of_answers_full = answered.try_send((sequence, CommandStatus::EsmeRxTAppn));
-            return;
+            return session.answer(CommandStatus::EsmeRxTAppn, sequence, DeliverSmResp::default()).await;
         }
+        session.unanswered += 1;
+        let answered = session.answered.clone();
         self.chassis.tasks.spawn("smpp answer", async move {
             let status = outcome.await.unwrap_or(CommandStatus::EsmeRxTAppn);
             let _bind_lost = answered.send((sequence, status)).await;
         });
+        Ok(())
     }
 }
 

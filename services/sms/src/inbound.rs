@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::bridge::{Bridge, Reported};
 use crate::esme::Delivered;
-use crate::limits::{CLAIM_WITHIN, MO_PARTS, MO_PARTS_WITHIN};
+use crate::limits::{CLAIM_WITHIN, DRAIN_WITHIN, MO_PARTS, MO_PARTS_WITHIN};
 use crate::pdu::Short;
 use crate::segment::{Place, text};
 use crate::{metrics, pdu};
@@ -153,7 +153,7 @@ impl Inbound {
             let clock = self.chassis.clock.clone();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.drain(&mut events).await,
                 event = events.recv() => match event {
                     Some(Event::Wrote(write, outcome)) => self.wrote(&write, outcome),
                     Some(Event::Answers(answers)) => self.answered(answers),
@@ -165,6 +165,23 @@ impl Inbound {
                 },
                 () = clock.sleep(LOOK_EVERY) => {}
             }
+        }
+    }
+
+    /// Nothing more is taken, but replies that are on their way to the disk are answered when they are there: else the
+    /// operator would deliver them again.
+    async fn drain(&mut self, events: &mut mpsc::Receiver<Event>) {
+        let clock = self.chassis.clock.clone();
+        let written = async {
+            while !self.answers.is_empty() {
+                self.kick();
+                if let Some(Event::Wrote(write, outcome)) = events.recv().await {
+                    self.wrote(&write, outcome);
+                }
+            }
+        };
+        if clock.timeout(DRAIN_WITHIN, written).await.is_err() {
+            tracing::warn!("replies were not on disk in time: the operator delivers them again");
         }
     }
 

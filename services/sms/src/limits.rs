@@ -20,8 +20,8 @@ pub const THROTTLED_FIRST: Duration = Duration::from_secs(1);
 pub const THROTTLED_MAX: Duration = Duration::from_secs(30);
 /// How long the operator may refuse an SMS for now; then it has failed.
 pub const THROTTLED_WITHIN: Duration = Duration::from_secs(3_600);
-/// How long a bind is kept when the process stops, for texts that have begun to leave; the store takes what becomes of
-/// them little longer.
+/// How long a bind is kept when the process stops, for texts that have begun to leave and replies that are being
+/// written; the store takes what becomes of them little longer.
 pub const DRAIN_WITHIN: Duration = Duration::from_millis(150);
 /// How long a bind may take.
 pub const BIND_WITHIN: Duration = Duration::from_secs(5);

@@ -96,6 +96,20 @@ async fn while_identity_can_not_be_asked_the_operator_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_of_too_many_at_once_is_answered_that_it_is_too_early() {
+    let (world, mut peer) = conversation(&MemoryDisk::new()).await;
+    // Every claim takes as long as it may: more wait than there is room for, of delivers and of answers.
+    world.identity.set_away(true);
+    let mut sequences = Vec::new();
+    for _ in 0..400 {
+        sequences.push(peer.ask(mo(STRANGER, POOL[0], b"yes")).await);
+    }
+    for sequence in sequences {
+        assert_eq!(peer.answer_to_deliver(sequence).await, Status::EsmeRxTAppn, "{sequence}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_answered_when_its_entry_is_settled_and_a_crash_before_makes_one_message() {
     let disk = MemoryDisk::with_delay(SLOW..=SLOW);
     let (crashed, mut peer) = conversation(&disk).await;
@@ -114,6 +128,25 @@ async fn it_is_answered_when_its_entry_is_settled_and_a_crash_before_makes_one_m
     assert!(clock.instant() - began >= SLOW, "when it is on disk");
     assert_eq!(world.offered().await, shown("yes"));
     world.no_offer(&mut again).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_answers_replies_that_are_being_written_and_they_are_not_delivered_again() {
+    let slow = Duration::from_millis(60);
+    let disk = MemoryDisk::with_delay(slow..=slow);
+    let (stopped, mut peer) = conversation(&disk).await;
+    stopped.pass(&mut peer, Duration::from_secs(60)).await;
+    // One is being written at the stop; the other waits for the next write.
+    let written = peer.ask(mo(STRANGER, POOL[0], b"yes")).await;
+    stopped.chassis.clock.sleep(Duration::from_millis(10)).await;
+    let waits = peer.ask(mo(STRANGER, POOL[0], b"at eight")).await;
+    stopped.chassis.clock.sleep(Duration::from_millis(10)).await;
+    let answers = async { [peer.answer_to_deliver(written).await, peer.answer_to_deliver(waits).await] };
+    let ((), answers) = tokio::join!(stopped.stop(), answers);
+    assert_eq!(answers, [Status::EsmeRok; 2]);
+    let mut world = world_on(&disk).await;
+    let replies = [shown("yes"), shown("at eight")].concat();
+    assert_eq!(world.offered().await, replies);
 }
 
 #[tokio::test(start_paused = true)]
