@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dialtone_chassis::auth::Caller;
+use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{GatewayItem, SessionBeat};
 use dialtone_vocab::UserId;
 use tokio::sync::mpsc;
@@ -101,8 +102,16 @@ impl Registry {
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
     }
 
-    /// Hands items to their sessions.
-    pub(crate) fn hand(&self, items: Vec<GatewayItem>, mut outcome: impl FnMut(Handed)) {
+    /// Hands items to their sessions. One that is told to go is forgotten, whether its stream is read or not: there
+    /// are no more beats of it, and its mailbox ends behind what it was handed.
+    pub(crate) fn hand(&self, items: Vec<GatewayItem>, outcome: impl FnMut(Handed)) {
+        let is_close = |item: &&GatewayItem| matches!(item.item, Some(Item::Close(_)));
+        let closed: Vec<u64> = items.iter().filter(is_close).map(|item| item.ticket).collect();
+        self.pass(items, outcome);
+        closed.into_iter().for_each(|ticket| self.remove(ticket));
+    }
+
+    fn pass(&self, items: Vec<GatewayItem>, mut outcome: impl FnMut(Handed)) {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         for item in items {
             outcome(match sessions.get(&item.ticket).map(|entry| entry.mailbox.try_send(item)) {

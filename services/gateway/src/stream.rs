@@ -84,7 +84,12 @@ impl SessionStream {
                     self.session.owner(item, now);
                     any = true;
                 }
-                Poll::Ready(None) | Poll::Pending => break,
+                // It was told to go, if there was room to tell it.
+                Poll::Ready(None) => {
+                    self.session.end.get_or_insert(End::Clean);
+                    break;
+                }
+                Poll::Pending => break,
             }
         }
         any | self.look_after(cx)

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use dialtone_bus::subjects;
 use dialtone_chassis::Error;
-use dialtone_gateway::limits::{RECONNECT_AFTER, RECONNECT_JITTER};
+use dialtone_gateway::limits::{RECONNECT_AFTER, RECONNECT_JITTER, SESSION_MAILBOX};
 use dialtone_proto::bus::v1::gateway_item::Item;
-use dialtone_proto::bus::v1::{Owner, SessionEnded, offline_item, presence_item, routing_item};
+use dialtone_proto::bus::v1::{Frames, Owner, SessionEnded, offline_item, presence_item, routing_item};
 use dialtone_proto::edge::v1::client_frame::Frame as Up;
-use dialtone_proto::edge::v1::{self as edge, GoAway};
+use dialtone_proto::edge::v1::server_frame::Frame as Down;
+use dialtone_proto::edge::v1::{self as edge, GoAway, ServerFrame};
+use dialtone_proto::offline::v1::Message;
 use dialtone_vocab::Reason;
+use tonic::Streaming;
 
 use crate::world::*;
 
@@ -94,6 +97,56 @@ async fn a_stream_ends_with_its_token() {
     other.answers().await;
     let refused = world.connect(&short).await.err().expect("refused");
     assert_eq!(reason(&refused), Reason::TokenExpired);
+}
+
+/// What is read of a stream until it ends.
+async fn rest(world: &World, down: &mut Streaming<ServerFrame>) -> Vec<Down> {
+    let mut read = Vec::new();
+    let all = async {
+        while let Some(frame) = down.message().await.expect("no error") {
+            read.push(frame.frame.expect("a frame"));
+        }
+    };
+    world.chassis.clock.timeout(Duration::from_secs(60), all).await.expect("the stream ends");
+    read
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_reads_is_beaten_no_more_after_its_token_ran_out() {
+    // One has room for its GoAway; one has not.
+    for n in [3, SESSION_MAILBOX] {
+        let mut world = world().await;
+        let short = world.secrets.signer().sign(&world.caller(1, Duration::from_secs(30)));
+        let (up, mut down) = world.open_stream(&short).await.expect("opens");
+        up.send(hello()).await.expect("the stream is open");
+        let (welcome, attach) = tokio::join!(down.message(), world.attach_all());
+        welcome.expect("no error").expect("a frame");
+        let ticket = attach.session.expect("a session").ticket;
+        for idx in 1..=n as u64 {
+            let message = ServerFrame { frame: Some(Down::Message(Message { idx, ..Default::default() })) };
+            let frames = Frames { generation: 1, epoch: 3, first: idx, frames: vec![message] };
+            world.say(Owner::Offline, ticket, Item::Frames(frames)).await;
+        }
+        world.pass(Duration::from_secs(28)).await;
+        world.beats.clear();
+        world.pass(Duration::from_secs(1)).await;
+        assert_eq!(world.beats.len(), 3, "until then each owner hears of it");
+        world.pass(Duration::from_secs(2)).await;
+        world.beats.clear();
+        world.pass(Duration::from_secs(10)).await;
+        assert_eq!(world.beats, []);
+
+        let mut read = rest(&world, &mut down).await;
+        let last = read.split_off(n);
+        assert!(
+            read.iter().all(|frame| matches!(frame, Down::Message(_))),
+            "what was said before is still read"
+        );
+        match &last[..] {
+            [Down::GoAway(go_away)] => assert_eq!((go_away.reason.as_str(), n), ("TOKEN_EXPIRED", 3)),
+            other => assert_eq!((other, n), (&[][..], SESSION_MAILBOX)),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

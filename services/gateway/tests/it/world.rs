@@ -256,12 +256,20 @@ impl World {
         self.secrets.signer().sign(&self.caller(session, Duration::from_secs(900)))
     }
 
-    pub(crate) async fn connect(&self, token: &str) -> Result<Phone, Status> {
+    /// A stream that is read only when the test reads it.
+    pub(crate) async fn open_stream(
+        &self,
+        token: &str,
+    ) -> Result<(mpsc::Sender<ClientFrame>, Streaming<ServerFrame>), Status> {
         let (up, frames) = mpsc::channel(64);
         let mut request = Request::new(ReceiverStream::new(frames));
         let bearer = format!("Bearer {token}");
         request.metadata_mut().insert("authorization", bearer.parse().expect("a header"));
-        let down = SessionClient::new(self.routes.clone()).connect(request).await?.into_inner();
+        Ok((up, SessionClient::new(self.routes.clone()).connect(request).await?.into_inner()))
+    }
+
+    pub(crate) async fn connect(&self, token: &str) -> Result<Phone, Status> {
+        let (up, down) = self.open_stream(token).await?;
         let (frames, read_frames) = mpsc::channel(1_024);
         self.chassis.tasks.spawn("phone", read(down, frames));
         Ok(Phone { up, down: read_frames, chassis: self.chassis.clone() })
