@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_bus::Fan;
-use dialtone_chassis::{Chassis, Error, NumberKey};
+use dialtone_chassis::{Chassis, Clock, Error, NumberKey};
 use dialtone_proto::bus::v1::{
     RoutingItem, SmsResult, SmsSubmit, SmsTaken, ToRouting, routing_item, sms_submit,
 };
@@ -15,12 +15,14 @@ use dialtone_store::StoreError;
 use dialtone_vocab::{PhoneNumber, Reason, UserId};
 use rusmpp::CommandStatus;
 use rusmpp::pdus::SubmitSm;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::esme::{Esme, SubmitError};
-use crate::limits::{REPEAT_EVERY, SUBMIT_QUEUE, THROTTLED_FIRST, THROTTLED_MAX, THROTTLED_WITHIN, WINDOW};
+use crate::limits::{
+    REPEAT_EVERY, SUBMIT_QUEUE, THROTTLED_FIRST, THROTTLED_MAX, THROTTLED_WITHIN, UNDER_WAY, WINDOW,
+};
 use crate::pdu::Receipt;
 use crate::segment::{self, Segments};
 use crate::store::{Progress, SmsRow, Store};
@@ -37,7 +39,9 @@ pub(crate) struct Bridge {
     routing: Fan<ToRouting>,
     queue: mpsc::Sender<Vec<u8>>,
     news: Arc<Notify>,
-    /// A slot is taken while an SMS is on its way to the operator.
+    /// A place is taken from before an SMS may leave until what became of it is written down.
+    under_way: Arc<Semaphore>,
+    /// A slot is taken while one is on its way to the operator, and not while it waits to be tried again.
     window: Arc<Semaphore>,
 }
 
@@ -75,6 +79,7 @@ impl Bridge {
             routing,
             queue,
             news: Arc::default(),
+            under_way: Arc::new(Semaphore::new(UNDER_WAY)),
             window: Arc::new(Semaphore::new(WINDOW)),
         };
         let before = bridge.store.queued()?;
@@ -157,7 +162,6 @@ impl Bridge {
     async fn submit_all(self, esme: Esme, mut ids: mpsc::Receiver<Vec<u8>>, before: Vec<Vec<u8>>) {
         let stop = self.chassis.tasks.stop_token();
         let mut before = before.into_iter();
-        let slot = async || self.window.clone().acquire_owned().await;
         loop {
             let id = match before.next() {
                 Some(id) => id,
@@ -170,24 +174,19 @@ impl Bridge {
                     },
                 },
             };
-            let slot = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                slot = slot() => slot,
-            };
-            let Ok(slot) = slot else { return };
+            let Some(Ok(place)) = self.or_stop(self.under_way.clone().acquire_owned()).await else { return };
             let (bridge, esme) = (self.clone(), esme.clone());
             self.chassis.tasks.spawn("sms submit one", async move {
                 if let Err(error) = bridge.submit(&esme, &id).await {
                     tracing::error!(%error, "an SMS waits for the next start");
                 }
-                drop(slot);
+                drop(place);
             });
         }
     }
 
     async fn submit(&self, esme: &Esme, id: &[u8]) -> Result<(), StoreError> {
-        let mut patience = Patience::new(&self.chassis);
+        let Some(mut turn) = self.or_stop(Turn::begin(self)).await else { return Ok(()) };
         loop {
             let Some(row) = self.store.row(id)? else { return Ok(()) };
             let Some(submit) = row.submit.clone() else { return Ok(()) };
@@ -206,13 +205,13 @@ impl Bridge {
                 return Ok(());
             }
             self.store.submitting(id, &row).await?;
-            match self.parts(esme, &from, &submit, &segments).await {
+            match self.parts(esme, &mut turn, &from, &submit, &segments).await {
                 Ok(ids) => return self.submitted(id, &row, &segments, &ids).await,
                 Err(Unsent { left: 0, why: SubmitError::NotSent }) => self.store.requeue(id, &row).await?,
                 // Nothing of it is out: until the operator takes it, it waits like one that was never tried.
-                Err(Unsent { left: 0, why: SubmitError::Refused(status) }) if patience.covers(status) => {
+                Err(Unsent { left: 0, why: SubmitError::Refused(status) }) if turn.covers(status) => {
                     self.store.requeue(id, &row).await?;
-                    if self.or_stop(patience.pause()).await.is_none() {
+                    if self.or_stop(turn.pause()).await.is_none() {
                         return Ok(());
                     }
                 }
@@ -248,6 +247,7 @@ impl Bridge {
     async fn parts(
         &self,
         esme: &Esme,
+        turn: &mut Turn,
         from: &str,
         submit: &SmsSubmit,
         segments: &Segments,
@@ -258,7 +258,7 @@ impl Bridge {
         for (place, octets) in (1..=total).zip(&segments.parts) {
             let part = (total > 1).then_some((u16::from(reference), total, place));
             let part = pdu::submit(from, &submit.to, segments.encoding, part, octets);
-            match self.part(esme, part, place > 1).await {
+            match self.part(esme, turn, part, place > 1).await {
                 Ok(id) => ids.push(id),
                 Err(why) => return Err(Unsent { left: ids.len(), why }),
             }
@@ -269,12 +269,20 @@ impl Bridge {
 
     /// One part. When others of its text have left the rest can't be begun again: it alone is repeated while the
     /// operator refuses it for now.
-    async fn part(&self, esme: &Esme, part: SubmitSm, insist: bool) -> Result<String, SubmitError> {
-        let mut patience = Patience::new(&self.chassis);
+    async fn part(
+        &self,
+        esme: &Esme,
+        turn: &mut Turn,
+        part: SubmitSm,
+        insist: bool,
+    ) -> Result<String, SubmitError> {
+        if insist {
+            turn.anew();
+        }
         loop {
             match esme.submit(part.clone()).await {
-                Err(SubmitError::Refused(status)) if insist && patience.covers(status) => {
-                    if self.or_stop(patience.pause()).await.is_none() {
+                Err(SubmitError::Refused(status)) if insist && turn.covers(status) => {
+                    if self.or_stop(turn.pause()).await.is_none() {
                         return Err(SubmitError::NotSent);
                     }
                 }
@@ -327,7 +335,7 @@ impl Bridge {
             return Ok(Reported::Done);
         }
         // Looked at before the map is: an answer that lands in between is then found in the map.
-        let under_way = self.window.available_permits() < WINDOW;
+        let under_way = self.under_way.available_permits() < UNDER_WAY;
         let Some(id) = self.store.of_receipt(&receipt.id)? else {
             return Ok(if under_way { Reported::TooEarly } else { Reported::Done });
         };
@@ -375,29 +383,41 @@ struct Unsent {
     why: SubmitError,
 }
 
-/// How long an operator that refuses for now is asked again.
-struct Patience {
-    chassis: Chassis,
+/// An SMS's turn with the operator: its slot, and how long an operator that refuses for now is asked again.
+struct Turn {
+    clock: Clock,
+    window: Arc<Semaphore>,
+    slot: Option<OwnedSemaphorePermit>,
     until: Instant,
     pause: Duration,
 }
 
-impl Patience {
-    fn new(chassis: &Chassis) -> Self {
-        let until = chassis.clock.instant() + THROTTLED_WITHIN;
-        Self { chassis: chassis.clone(), until, pause: THROTTLED_FIRST }
+impl Turn {
+    async fn begin(bridge: &Bridge) -> Self {
+        let (clock, window) = (bridge.chassis.clock.clone(), bridge.window.clone());
+        let slot = window.clone().acquire_owned().await.ok();
+        let until = clock.instant() + THROTTLED_WITHIN;
+        Self { clock, window, slot, until, pause: THROTTLED_FIRST }
+    }
+
+    /// Each part is waited for as long as the first.
+    fn anew(&mut self) {
+        (self.until, self.pause) = (self.clock.instant() + THROTTLED_WITHIN, THROTTLED_FIRST);
     }
 
     /// Whether a refusal is for now only, and it is not yet time to give up.
     fn covers(&self, status: CommandStatus) -> bool {
         matches!(status, CommandStatus::EsmeRthrottled | CommandStatus::EsmeRmsgqful)
-            && self.chassis.clock.instant() < self.until
+            && self.clock.instant() < self.until
     }
 
+    /// Waits, while others have the slot.
     async fn pause(&mut self) {
         metrics::mt("throttled");
-        self.chassis.clock.sleep(self.pause).await;
+        self.slot = None;
+        self.clock.sleep(self.pause).await;
         self.pause = (self.pause * 2).min(THROTTLED_MAX);
+        self.slot = self.window.clone().acquire_owned().await.ok();
     }
 }
 

@@ -10,6 +10,8 @@ pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
 pub const SMS_PARTS: usize = 10;
 /// Submits without an answer on a bind.
 pub const WINDOW: usize = 16;
+/// SMS on their way to the operator, with those that it refused for now and that wait to be tried again.
+pub const UNDER_WAY: usize = 1_024;
 /// Submits that wait for the window.
 pub const SUBMIT_QUEUE: usize = 4_096;
 /// How long an answer to a submit may take; then what became of it is unknown.

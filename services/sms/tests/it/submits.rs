@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dialtone_proto::bus::v1::{SmsSubmit, sms_submit};
 use dialtone_proto::types::v1::FateKind;
 use dialtone_store::MemoryDisk;
 use rusmpp::Pdu;
@@ -113,6 +114,34 @@ async fn throttled_is_tried_again_ever_more_slowly_until_it_is_taken() {
     peer.taken("a").await;
     assert_eq!(world.result().await, (1, FateKind::SmsSubmitted, String::new()));
     no_submit(&world, &mut peer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_throttled_sms_and_of_throttled_parts_keeps_no_code_from_leaving() {
+    for long in [10, 200] {
+        let mut world = world().await;
+        let mut peer = world.operator().await;
+        world.sends((1..=16).map(|n| message(n, &"a".repeat(long)))).await;
+        let mut refused = 0;
+        while refused < 16 {
+            let (sequence, submit) = peer.submit().await;
+            // First parts of long texts are taken, and nothing else.
+            if submit.short_message().as_ref().starts_with(&[5, 0, 3])
+                && submit.short_message().as_ref()[5] == 1
+            {
+                peer.take(sequence, "first").await;
+            } else {
+                peer.refuse(sequence, Status::EsmeRmsgqful).await;
+                refused += 1;
+            }
+        }
+        let code = SmsSubmit { kind: sms_submit::Kind::Code.into(), ..message(17, "a code") };
+        world.sends([code]).await;
+        let clock = world.chassis.clock.clone();
+        let next = clock.timeout(Duration::from_millis(100), peer.submit()).await;
+        let (_, submit) = next.expect("none of the sixteen is tried again before a second has passed");
+        assert_eq!(submit.short_message().as_ref(), b"a code");
+    }
 }
 
 #[tokio::test(start_paused = true)]
