@@ -39,6 +39,9 @@ pub(crate) struct DeviceRow {
     pub(crate) public_key: Vec<u8>,
     #[prost(string, tag = "2")]
     pub(crate) name: String,
+    /// The session it began last: it has no other that goes on.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) session: Vec<u8>,
 }
 
 /// A login.

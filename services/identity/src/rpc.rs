@@ -208,8 +208,11 @@ impl Registration for Door {
     ) -> Result<Response<proto::CompleteResponse>, Status> {
         let request = request.into_inner();
         let id = flow_id(&request.flow_id)?;
-        let device =
-            DeviceRow { public_key: public_key(request.device_public_key, true)?, name: request.device_name };
+        let device = DeviceRow {
+            public_key: public_key(request.device_public_key, true)?,
+            name: request.device_name,
+            ..DeviceRow::default()
+        };
         let proto::LoggedIn { user, device, number, tokens } =
             self.handle.complete(&id, device, &request.nickname).await?;
         let registered = proto::Registered { user, device, number, tokens };
@@ -258,6 +261,7 @@ impl Login for Door {
         let device = DeviceRow {
             public_key: public_key(request.device_public_key, false)?,
             name: request.device_name,
+            ..DeviceRow::default()
         };
         let outcome = match self.handle.with_code(&id, &request.code, device).await? {
             Ok(logged_in) => with_code_response::Outcome::Passed(logged_in),

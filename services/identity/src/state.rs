@@ -140,9 +140,20 @@ pub(crate) enum Refreshed {
 }
 
 impl SessionRow {
+    /// Whether it goes on: neither ended, nor has its refresh token run out.
+    pub(crate) fn is_live(&self, now: UnixMillis) -> bool {
+        !self.revoked && !is_past(self.refresh_expires_ms, now)
+    }
+
+    /// A login by key in a session that goes on. The refresh tokens before are forgotten: who has one is refused, but
+    /// is no thief.
+    pub(crate) fn renew(&mut self, login: Self) {
+        *self = Self { created_ms: self.created_ms, ..login };
+    }
+
     /// Presents a refresh token's hash; with `next` in its place if it is good.
     pub(crate) fn refresh(&mut self, presented: [u8; 16], next: [u8; 16], now: UnixMillis) -> Refreshed {
-        if self.revoked || is_past(self.refresh_expires_ms, now) {
+        if !self.is_live(now) {
             return Refreshed::Refused;
         }
         let current = bool::from(self.refresh.ct_eq(&presented));

@@ -129,8 +129,13 @@ impl Store {
         self.read("user", user.as_bytes())
     }
 
-    pub(crate) fn device(&self, user: UserId, device: DeviceId) -> Result<Option<DeviceRow>, StoreError> {
-        self.read("device", &device_key(user, device))
+    pub(crate) fn device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+    ) -> Result<Option<Seen<DeviceRow>>, StoreError> {
+        let seen: Seen<DeviceRow> = self.see("device", &device_key(user, device))?;
+        Ok(seen.bytes.is_some().then_some(seen))
     }
 
     pub(crate) async fn set_nickname(&self, user: UserId, nickname: &str) -> Result<bool, StoreError> {
@@ -172,11 +177,8 @@ impl Store {
         let (session_id, mut session) = session;
         (session.user, session.device) = (user.to_vec(), id.0);
         batch = Self::expecting(batch, "flow", flow.0.to_vec(), flow.1).delete("flow", flow.0.to_vec());
-        let batch = batch
-            .put("user", user.to_vec(), person.row.encode_to_vec())
-            .put("device", device_key(user, id), device.encode_to_vec())
-            .put("session", session_id.to_vec(), session.encode_to_vec())
-            .put("session_of", [&user.as_bytes()[..], session_id.as_bytes()].concat(), Vec::new());
+        batch = batch.put("user", user.to_vec(), person.row.encode_to_vec());
+        let batch = Self::beginning(batch, (user, id), device, (session_id, &session));
         Ok(match self.db.commit(batch).await?.is_applied() {
             true => Enroll::Done(Enrolled { user, device: id }),
             false => Enroll::Changed,
@@ -188,19 +190,29 @@ impl Store {
         Ok(seen.bytes.is_some().then_some(seen))
     }
 
-    pub(crate) async fn add_session(
+    /// Begins a session of a device, unless it began another one meanwhile.
+    pub(crate) async fn begin_session(
         &self,
-        user: UserId,
-        id: SessionId,
-        row: &SessionRow,
-    ) -> Result<(), StoreError> {
-        let batch = Batch::new().put("session", id.to_vec(), row.encode_to_vec()).put(
-            "session_of",
-            [&user.as_bytes()[..], id.as_bytes()].concat(),
-            Vec::new(),
-        );
-        let _always_applied: Commit = self.db.commit(batch).await?;
-        Ok(())
+        (user, device): (UserId, DeviceId),
+        seen: &Seen<DeviceRow>,
+        (id, row): (SessionId, &SessionRow),
+    ) -> Result<bool, StoreError> {
+        let batch = Self::expecting(Batch::new(), "device", device_key(user, device), seen);
+        let batch = Self::beginning(batch, (user, device), &seen.row, (id, row));
+        Ok(self.db.commit(batch).await?.is_applied())
+    }
+
+    fn beginning(
+        batch: Batch,
+        (user, device): (UserId, DeviceId),
+        holder: &DeviceRow,
+        (id, row): (SessionId, &SessionRow),
+    ) -> Batch {
+        let holder = DeviceRow { session: id.to_vec(), ..holder.clone() };
+        batch
+            .put("device", device_key(user, device), holder.encode_to_vec())
+            .put("session", id.to_vec(), row.encode_to_vec())
+            .put("session_of", [&user.as_bytes()[..], id.as_bytes()].concat(), Vec::new())
     }
 
     pub(crate) async fn swap_session(

@@ -8,9 +8,9 @@ use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::Handle;
 use crate::limits::{ACCESS_LIFE, CAS_TRIES, NONCE_LIFE};
-use crate::rows::{DeviceRow, NonceRow, is_past};
+use crate::rows::{DeviceRow, NonceRow, SessionRow, is_past};
 use crate::state::{CodeVerdict, Refreshed};
-use crate::store::FlowId;
+use crate::store::{FlowId, Seen};
 use crate::{error, metrics};
 
 /// What is signed at a login, before nonce and device.
@@ -49,8 +49,7 @@ impl Handle {
     ) -> Result<proto::LoggedIn, Error> {
         let outcome = self.prove(number, device, nonce, signature).await;
         metrics::login("key", if outcome.is_ok() { "passed" } else { "refused" });
-        let (user, row) = outcome?;
-        self.begin_session(user, DeviceId(device), number, &row.name).await
+        self.log_in(outcome?, DeviceId(device), number).await
     }
 
     async fn prove(
@@ -59,7 +58,7 @@ impl Handle {
         device: u32,
         nonce: &[u8],
         signature: &[u8],
-    ) -> Result<(UserId, DeviceRow), Error> {
+    ) -> Result<UserId, Error> {
         let asked = self.store.take_nonce(nonce).await.map_err(|error| error::store(&error))?;
         let fits = |row: &NonceRow| {
             row.number == number.as_u64() && row.device == device && !is_past(row.expires_ms, self.now())
@@ -69,28 +68,49 @@ impl Handle {
         }
         let owner = self.store.owner(number).map_err(|error| error::store(&error))?;
         let (user, _) = owner.ok_or_else(error::login_refused)?;
-        let row = self.store.device(user, DeviceId(device)).map_err(|error| error::store(&error))?;
-        let row = row.ok_or_else(error::login_refused)?;
-        let key = <[u8; 32]>::try_from(&row.public_key[..])
+        let seen = self.store.device(user, DeviceId(device)).map_err(|error| error::store(&error))?;
+        let seen = seen.ok_or_else(error::login_refused)?;
+        let key = <[u8; 32]>::try_from(&seen.row.public_key[..])
             .ok()
             .and_then(|key| VerifyingKey::from_bytes(&key).ok());
         let signature = Signature::from_slice(signature).ok();
         let (Some(key), Some(signature)) = (key, signature) else { return Err(error::login_refused()) };
         let message = [LOGIN_CONTEXT, nonce, &device.to_be_bytes()].concat();
         key.verify_strict(&message, &signature).map_err(|_| error::login_refused())?;
-        Ok((user, row))
+        Ok(user)
     }
 
-    async fn begin_session(
+    /// Renews the device's session if it goes on, else begins one: it has one at most, and two who hold its key do not
+    /// end each other.
+    async fn log_in(
         &self,
         user: UserId,
         device: DeviceId,
         number: PhoneNumber,
-        name: &str,
     ) -> Result<proto::LoggedIn, Error> {
-        let (session, refresh, row) = self.new_session(user, device, name);
-        self.store.add_session(user, session, &row).await.map_err(|error| error::store(&error))?;
-        Ok(self.logged_in(user, device, number, session, &refresh))
+        for _ in 0..CAS_TRIES {
+            let holder = self.store.device(user, device).map_err(|error| error::store(&error))?;
+            let holder = holder.ok_or_else(error::login_refused)?;
+            let (fresh, refresh, row) = self.new_session(user, device, &holder.row.name);
+            let (session, done) = match self.live_session(&holder.row)? {
+                Some((session, mut seen)) => {
+                    seen.row.renew(row);
+                    (session, self.store.swap_session(session, &seen).await)
+                }
+                None => (fresh, self.store.begin_session((user, device), &holder, (fresh, &row)).await),
+            };
+            if done.map_err(|error| error::store(&error))? {
+                return Ok(self.logged_in(user, device, number, session, &refresh));
+            }
+        }
+        Err(error::busy())
+    }
+
+    fn live_session(&self, holder: &DeviceRow) -> Result<Option<(SessionId, Seen<SessionRow>)>, Error> {
+        // A device of before this was kept has none.
+        let Ok(id) = SessionId::from_slice(&holder.session) else { return Ok(None) };
+        let seen = self.store.session(id).map_err(|error| error::store(&error))?;
+        Ok(seen.filter(|seen| seen.row.is_live(self.now())).map(|seen| (id, seen)))
     }
 
     /// Opens a one-time password for a number. The same answer whether it is registered or not; the SMS only if it is.

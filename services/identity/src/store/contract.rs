@@ -6,7 +6,10 @@ use dialtone_chassis::Chassis;
 use dialtone_store::{Db, MemoryDisk, StoreUrl};
 use dialtone_vocab::{DeviceId, NumberHash, PhoneNumber, SessionId, UnixMillis, UserId};
 
-use super::{Enroll, Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, TABLES, number_budget, prefix_budget};
+use super::{
+    Enroll, Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, TABLES, device_key, number_budget,
+    prefix_budget,
+};
 use crate::limits::DEVICES;
 use crate::rows::{BudgetRow, DeviceRow, FlowRow, NonceRow, SessionRow};
 
@@ -29,7 +32,7 @@ async fn close(store: Store, chassis: Chassis) {
 }
 
 fn device(name: &str) -> DeviceRow {
-    DeviceRow { public_key: vec![3; 32], name: name.into() }
+    DeviceRow { public_key: vec![3; 32], name: name.into(), ..Default::default() }
 }
 
 async fn added(store: &Store, id: FlowId, row: FlowRow) -> Seen<FlowRow> {
@@ -49,6 +52,13 @@ async fn enroll(store: &Store, n: u64, fresh: UserId, session: u8, flow: (FlowId
         now: NOW,
     };
     store.enroll(enrolment).await.expect("no error")
+}
+
+/// Begins a session of a device of Anna's.
+async fn begin(store: &Store, device: u32, id: SessionId, row: SessionRow) -> bool {
+    let row = SessionRow { user: ANNA.to_vec(), device, ..row };
+    let seen = store.see("device", &device_key(ANNA, DeviceId(device))).expect("read");
+    store.begin_session((ANNA, DeviceId(device)), &seen, (id, &row)).await.expect("no error")
 }
 
 async fn a_flow_is_changed_by_one_of_two(url: &StoreUrl) {
@@ -98,8 +108,9 @@ async fn a_proven_number_becomes_a_user_and_then_its_devices(url: &StoreUrl) {
     let user = store.user(ANNA).expect("read").expect("there");
     assert_eq!((user.primary(), user.registered_ms, user.last_device), (Some(number(1)), NOW.0, 2));
     assert!(store.user(BEN).expect("read").is_none());
-    assert_eq!(store.device(ANNA, DeviceId(2)).expect("read"), Some(device("phone")));
-    assert_eq!(store.device(ANNA, DeviceId(3)).expect("read"), None);
+    let second = store.device(ANNA, DeviceId(2)).expect("read").expect("there");
+    assert_eq!(second.row, DeviceRow { session: vec![2; 16], ..device("phone") });
+    assert!(store.device(ANNA, DeviceId(3)).expect("read").is_none());
     let sessions = store.sessions(ANNA, 9).expect("read");
     let devices: Vec<_> = sessions.iter().map(|(id, row)| (id.as_bytes()[0], row.device)).collect();
     assert_eq!(devices, [(1, 1), (2, 2)]);
@@ -138,9 +149,9 @@ async fn a_user_has_so_many_devices(url: &StoreUrl) {
 async fn sessions_and_names_are_changed_by_one_of_two(url: &StoreUrl) {
     let chassis = Chassis::for_tests(1);
     let store = open(url, &chassis);
-    let (id, row) = (SessionId::new([5; 16]), SessionRow { user: ANNA.to_vec(), ..Default::default() });
+    let id = SessionId::new([5; 16]);
     assert!(store.session(id).expect("read").is_none());
-    store.add_session(ANNA, id, &row).await.expect("added");
+    assert!(begin(&store, 1, id, SessionRow::default()).await);
     let mut one = store.session(id).expect("read").expect("there");
     let other = one.clone();
     one.row.revoked = true;
@@ -151,6 +162,24 @@ async fn sessions_and_names_are_changed_by_one_of_two(url: &StoreUrl) {
     assert!(store.sessions(BEN, 9).expect("read").is_empty());
     assert!(store.set_nickname(ANNA, "Anna").await.expect("no error"));
     assert_eq!(store.user(ANNA).expect("read").expect("there").nickname, "Anna");
+}
+
+async fn a_device_begins_one_session_of_two(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let (one, other) = (SessionId::new([5; 16]), SessionId::new([6; 16]));
+    let row = SessionRow::default();
+    let race =
+        futures::future::join(begin(&store, 1, one, row.clone()), begin(&store, 1, other, row.clone()));
+    assert_eq!(race.await, (true, false), "it saw a device without");
+    close(store, chassis).await;
+    let store = open(url, &Chassis::for_tests(1));
+    assert!(store.session(other).expect("read").is_none());
+    assert_eq!(store.sessions(ANNA, 9).expect("read").len(), 1);
+    let holder = |n| store.device(ANNA, DeviceId(n)).expect("read").expect("there").row.session;
+    assert_eq!(holder(1), one.to_vec());
+    assert!(begin(&store, 2, other, row.clone()).await, "another device");
+    assert_eq!((holder(1), holder(2)), (one.to_vec(), other.to_vec()));
 }
 
 async fn budgets_are_kept_apart_and_survive(url: &StoreUrl) {
@@ -251,6 +280,7 @@ suite! {
     of_two_with_one_number_one_is_quicker
     a_user_has_so_many_devices
     sessions_and_names_are_changed_by_one_of_two
+    a_device_begins_one_session_of_two
     budgets_are_kept_apart_and_survive
     a_nonce_is_taken_once
     a_fact_stays_until_that_one_is_dropped

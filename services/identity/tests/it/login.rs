@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use dialtone_identity::limits::{CODE_LIFE, LOGIN_TRIES, NONCE_LIFE};
+use dialtone_identity::limits::{CODE_LIFE, LOGIN_TRIES, NONCE_LIFE, REFRESH_LIFE};
 use dialtone_proto::identity::v1::flow_state::Stage;
 use dialtone_proto::identity::v1::with_code_response::Outcome;
 use dialtone_proto::identity::v1::{self as proto, FlowState};
 use dialtone_vocab::Reason;
 use ed25519_dalek::Signer;
+use futures::future::join_all;
 use tonic::Status;
 
 use crate::world::*;
@@ -28,6 +29,12 @@ impl World {
     ) -> Result<proto::LoggedIn, Status> {
         let message = [&b"dialtone-login-v1"[..], nonce, &device.to_be_bytes()].concat();
         self.with_signature(number, device, nonce, &device_key(seed).sign(&message).to_bytes()).await
+    }
+
+    /// A whole login by the key made of `seed`.
+    pub(crate) async fn by_key(&self, number: &str, device: u32, seed: u8) -> proto::Tokens {
+        let nonce = self.challenge(number, device).await;
+        self.answer(number, device, &nonce, seed).await.expect("logged in").tokens.expect("tokens")
     }
 
     async fn with_signature(
@@ -71,8 +78,56 @@ async fn a_device_logs_in_by_the_key_made_at_registration() {
     let again = world.answer(ANNA, 1, &nonce, 1).await.expect("logged in");
     assert_eq!((again.user, again.device, again.number.as_str()), (anna.user, 1, ANNA));
     let second = again.tokens.expect("tokens");
-    assert_ne!(second.session_id, first.session_id, "a login of its own");
+    assert_eq!(second.session_id, first.session_id, "its session goes on");
     world.get(&second.access).await.expect("let in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_hold_a_devices_key_do_not_end_each_other() {
+    let mut world = world().await;
+    let anna = world.register(ANNA, 1, "").await.tokens.expect("tokens");
+    let rotated = world.refresh(&anna.refresh).await.expect("rotated");
+    let first = world.by_key(ANNA, 1, 1).await;
+    // Long after: an access token would be of no use any more, and nobody is in a grace.
+    world.pass(REFRESH_LIFE - Duration::from_secs(60)).await;
+    let second = world.by_key(ANNA, 1, 1).await;
+    let again = world.by_key(ANNA, 1, 1).await;
+    for old in [&anna, &rotated, &first, &second] {
+        assert_eq!(reason(world.refresh(&old.refresh).await), Reason::TokenInvalid, "replaced, not stolen");
+    }
+    world.get(&second.access).await.expect("the one who was first is still let in");
+    world.pass(Duration::from_secs(120)).await;
+    let last = world.refresh(&again.refresh).await.expect("it lives as long as one of a new session");
+    for tokens in [&rotated, &first, &second, &again, &last] {
+        assert_eq!(tokens.session_id, anna.session_id, "one device, one session");
+    }
+    assert_eq!(world.sessions(&last.access).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_at_once_share_the_session_that_one_of_them_begins() {
+    let mut world = world().await;
+    let anna = world.register(ANNA, 1, "").await.tokens.expect("tokens");
+    world.logout(&anna.access).await;
+    let logins = join_all((0..4).map(|_| world.by_key(ANNA, 1, 1))).await;
+    for login in &logins {
+        assert_eq!(login.session_id, logins[0].session_id);
+        assert_ne!(login.session_id, anna.session_id, "what has ended does not go on");
+        world.get(&login.access).await.expect("let in");
+    }
+    let good = join_all(logins.iter().map(|login| world.refresh(&login.refresh))).await;
+    assert_eq!(good.iter().filter(|outcome| outcome.is_ok()).count(), 1, "the last one's refresh token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_after_the_session_has_run_out_begins_another() {
+    let mut world = world().await;
+    let anna = world.register(ANNA, 1, "").await.tokens.expect("tokens");
+    world.pass(REFRESH_LIFE).await;
+    let next = world.by_key(ANNA, 1, 1).await;
+    assert_ne!(next.session_id, anna.session_id);
+    assert_eq!(reason(world.refresh(&anna.refresh).await), Reason::TokenInvalid);
+    world.refresh(&next.refresh).await.expect("rotated");
 }
 
 #[tokio::test(start_paused = true)]

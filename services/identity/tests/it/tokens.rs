@@ -14,9 +14,13 @@ use tonic::Code;
 use crate::world::*;
 
 impl World {
-    async fn sessions(&self, token: &str) -> Vec<proto::Session> {
+    pub(crate) async fn sessions(&self, token: &str) -> Vec<proto::Session> {
         let ask = with(token, proto::ListSessionsRequest {});
         self.account().list_sessions(ask).await.expect("listed").into_inner().sessions
+    }
+
+    pub(crate) async fn logout(&self, token: &str) {
+        self.account().logout(with(token, proto::LogoutRequest {})).await.expect("out");
     }
 
     async fn revoke(&self, token: &str, session: &[u8]) {
@@ -171,7 +175,7 @@ async fn a_logout_ends_the_session_that_calls_and_no_other() {
     let phone = world.register(ANNA, 1, "").await.tokens.expect("tokens");
     let laptop = world.second_device(ANNA).await;
     let mut ended = world.ended().await;
-    world.account().logout(with(&phone.access, proto::LogoutRequest {})).await.expect("out");
+    world.logout(&phone.access).await;
     assert_eq!(world.next(&mut ended).await.message.session_id, phone.session_id);
     let world = world.restart().await;
     assert_eq!(reason(world.refresh(&phone.refresh).await), Reason::SessionRevoked);
