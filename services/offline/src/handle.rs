@@ -13,7 +13,7 @@ use prost::Message as _;
 use std::collections::BTreeSet;
 use tokio::sync::oneshot;
 
-use crate::inbox::{Message, Resides, frame_of};
+use crate::inbox::{Message, Resides, Standing, frame_of};
 use crate::limits::{LIST_DEFAULT, LIST_MOST};
 use crate::metrics;
 
@@ -37,7 +37,7 @@ impl Handle {
     }
 
     /// Where the log stands and how far a device is.
-    pub(crate) async fn cursor(&self, user: UserId, device: DeviceId) -> Result<(LogId, u64, u64), Error> {
+    pub(crate) async fn cursor(&self, user: UserId, device: DeviceId) -> Result<Standing, Error> {
         let (sender, answer) = oneshot::channel();
         let busy = || Error::new(Reason::Busy, "too much is waiting for this inbox");
         self.hive.send(user, Message::Cursor(device, sender)).map_err(|_| busy())?;
@@ -49,8 +49,8 @@ impl Handle {
         user: UserId,
         device: DeviceId,
     ) -> Result<GetCursorResponse, Error> {
-        let (log, acked, head) = self.cursor(user, device).await?;
-        Ok(GetCursorResponse { acked: Some(Cursor { log_id: log.to_vec(), idx: acked }), head })
+        let Standing { log, acked, tail, .. } = self.cursor(user, device).await?;
+        Ok(GetCursorResponse { acked: Some(Cursor { log_id: log.to_vec(), idx: acked }), head: tail })
     }
 
     /// A page of the history after a cursor.
@@ -67,7 +67,7 @@ impl Handle {
             1..=LIST_MOST => limit,
             _ => return Err(Error::new(Reason::FieldInvalid, "at most 500").with("field", "limit")),
         };
-        let (log, _, tail) = self.cursor(user, device).await?;
+        let Standing { log, acked_by_any, tail, .. } = self.cursor(user, device).await?;
         if !after.log_id.is_empty() && after.log_id != log.as_bytes() || after.idx > tail {
             return Err(Error::new(Reason::FieldInvalid, "the cursor is not of this inbox")
                 .with("field", "after")
@@ -81,7 +81,12 @@ impl Handle {
             .filter_map(|entry| Some((entry.idx, InboxEntry::decode(&entry.content[..]).ok()?)))
             .collect();
         let stubs = self.stubs(log, after.idx + 1, tail, now)?;
-        let item = |(idx, entry): &(u64, InboxEntry)| match frame_of(*idx, entry, stubs.contains(idx), true) {
+        let item = |(idx, entry): &(u64, InboxEntry)| match frame_of(
+            *idx,
+            entry,
+            stubs.contains(idx),
+            *idx <= acked_by_any,
+        ) {
             Frame::Message(message) => Item { item: Some(item::Item::Message(message)) },
             Frame::Gone(gone) => Item { item: Some(item::Item::Gone(gone)) },
             _ => Item::default(),
@@ -104,7 +109,7 @@ impl Handle {
                     stubs.insert(withdrawal.of);
                 }
             }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+            from = page.next(from);
         }
         Ok(stubs)
     }

@@ -45,7 +45,15 @@ pub(crate) enum Message {
     Wrote(u64, Write, bool),
     /// The log has something to do: look at it.
     Wake,
-    Cursor(DeviceId, oneshot::Sender<(LogId, u64, u64)>),
+    Cursor(DeviceId, oneshot::Sender<Standing>),
+}
+
+/// Where an inbox and a device of it stand.
+pub(crate) struct Standing {
+    pub(crate) log: LogId,
+    pub(crate) acked: u64,
+    pub(crate) acked_by_any: u64,
+    pub(crate) tail: u64,
 }
 
 /// What all inboxes of a process share.
@@ -137,8 +145,12 @@ impl Resident for Resides {
             Message::Wrote(opening, write, done) if opening == self.opening => self.wrote(&write, done),
             Message::Wrote(..) | Message::Wake => {}
             Message::Cursor(device, answer) => {
-                let _no_longer_waiting =
-                    answer.send((self.log.id(), self.state.ack_of(device), self.log.tail()));
+                let _no_longer_waiting = answer.send(Standing {
+                    log: self.log.id(),
+                    acked: self.state.ack_of(device),
+                    acked_by_any: self.state.acked(),
+                    tail: self.log.tail(),
+                });
             }
         }
         self.push();
@@ -220,6 +232,7 @@ impl Resides {
         let Some(key) = attach.session.as_ref().and_then(SessionKey::from_proto) else { return };
         let cursor = attach.cursor.clone().unwrap_or_default();
         let (reader, resync) = Reader::begin(&cursor, self.log.id(), self.log.tail());
+        self.read_stubs(reader.cursor());
         if self.attached.attach(key.clone(), attach, self.now(), reader) == Joined::Stale {
             return;
         }
@@ -233,12 +246,9 @@ impl Resides {
         self.to_gateway(&key, Item::Attached(attached));
         if resync {
             self.resync(&key);
+        } else {
+            self.ack(DeviceId(attach.device), attach.acked);
         }
-        if !resync {
-            // A device stores before it moves its cursor: the cursor is an ack.
-            self.ack(DeviceId(attach.device), cursor.idx);
-        }
-        self.read_stubs(cursor.idx);
         for older in self.attached.older(DeviceId(attach.device), UnixMillis(attach.opened_ms), &key) {
             self.attached.detach(&older);
             let go_away = GoAway { reason: "REPLACED".into(), ..GoAway::default() };
@@ -341,7 +351,7 @@ impl Resides {
                     look(&mut self.state, entry.idx, &decoded);
                 }
             }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+            from = page.next(from);
         }
         true
     }

@@ -28,5 +28,7 @@ pub const LIST_DEFAULT: u32 = 100;
 pub const WATERMARKS_COALESCE: Duration = Duration::from_millis(200);
 /// An ack of so many messages is written at once: a device that catches up is not held up.
 pub const ACKS_AT_ONCE: u64 = 64;
+/// Conversations of which it is kept how far they were read: each is a mark for ever, and clients name them.
+pub const READ_CONVERSATIONS: usize = 10_000;
 /// Conversations whose reads wait for acks to be on disk; more are forgotten.
 pub const READS_WAITING: usize = 256;

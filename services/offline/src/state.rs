@@ -10,7 +10,7 @@ use dialtone_proto::log::v1::{InboxEntry, InboxMessage, Stub, Taken, Withdrawal}
 use dialtone_vocab::{DeviceId, LogId, UserId};
 use prost::Message;
 
-use crate::limits::{ACKS_AT_ONCE, CACHE, READS_WAITING};
+use crate::limits::{ACKS_AT_ONCE, CACHE, READ_CONVERSATIONS, READS_WAITING};
 
 /// How an offered position was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,12 +337,11 @@ impl Inbox {
             *wanted = idx.max(*wanted);
         }
         let idx = idx.min(self.acked());
-        let read = self.reads.entry(with).or_default();
-        let before = *read;
-        if idx <= before {
+        let before = self.read_of(with);
+        if idx <= before || before == 0 && self.reads.len() >= READ_CONVERSATIONS {
             return None;
         }
-        *read = idx;
+        self.reads.insert(with, idx);
         self.advance(before);
         Some(before + 1..=idx.min(self.before_memory()))
     }

@@ -118,6 +118,36 @@ fn a_reattach_goes_on_behind_what_was_passed_on() {
 }
 
 #[test]
+fn an_attach_says_what_the_device_stored_and_that_is_not_what_was_passed_on() {
+    let stored = |session: &mut Session| {
+        let generation = session.link(OFFLINE).beat(7, &[]).generation;
+        session.owner(item(Owner::Offline, attached(generation)), NOW);
+        session.effects.clear();
+        session.owner(item(Owner::Offline, Item::Reattach(Reattach { generation })), NOW);
+        match session.effects.first() {
+            Some(Effect::Offline(bus::offline_item::Item::Attach(attach))) => attach.acked,
+            other => panic!("no attach: {other:?}"),
+        }
+    };
+    let frames = |session: &mut Session, frames: Vec<ServerFrame>| {
+        let generation = session.link(OFFLINE).beat(7, &[]).generation;
+        session.owner(item(Owner::Offline, attached(generation)), NOW);
+        let frames = Frames { generation, first: 1, frames, ..Default::default() };
+        session.owner(item(Owner::Offline, Item::Frames(frames)), NOW);
+    };
+    let mut session = session();
+    let inbox = Some(Cursor { log_id: vec![9; 16], idx: 4 });
+    session.client(up(Up::Hello(edge::Hello { inbox, ..Default::default() })), NOW);
+    frames(&mut session, vec![message(5), message(6)]);
+    assert_eq!(stored(&mut session), 4, "what Hello said");
+    session.client(up(Up::Ack(edge::Ack { idx: 5 })), NOW);
+    assert_eq!(stored(&mut session), 5);
+    let resync = Down::Resync(edge::Resync { inbox: Some(Cursor { log_id: vec![8; 16], idx: 3 }) });
+    frames(&mut session, vec![ServerFrame { frame: Some(resync) }]);
+    assert_eq!(stored(&mut session), 0, "that was another log");
+}
+
+#[test]
 fn frames_go_to_their_owners() {
     let mut session = open();
     session.client(up(Up::Send(dialtone_proto::routing::v1::SendRequest::default())), NOW);

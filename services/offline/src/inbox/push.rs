@@ -42,6 +42,11 @@ impl Reader {
         (reader, foreign || beyond)
     }
 
+    /// What was pushed, or need not be.
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
     fn acked(&mut self, upto: u64) {
         while let Some((_, bytes)) = self.unacked.pop_front_if(|(idx, _)| *idx <= upto) {
             self.bytes -= bytes;

@@ -22,7 +22,7 @@ async fn a_device_gets_what_waits_in_order_and_resumes_where_it_was() {
     world.ack(phone, 2);
     world.close(phone);
     world.keeps(4, 5).await;
-    let cursor = world.session(phone).cursor.clone();
+    let cursor = Cursor { idx: 2, ..world.session(phone).cursor.clone() };
     let phone = world.open(1, cursor).await;
     assert_eq!(indexes(&world.entries(phone)), [3, 4, 5], "after its cursor, and nothing twice");
 }
@@ -101,4 +101,21 @@ async fn a_session_whose_gateway_is_silent_for_three_seconds_is_gone() {
     assert_eq!(world.offered(0, 1, vec![urgent(0, 2)]).await, [(2, Kind::Kept)]);
     world.pass(Duration::from_millis(2_500)).await;
     assert_eq!(world.offered(0, 2, vec![urgent(0, 3)]).await, [(3, Kind::Declined)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gateway_passed_on_is_no_ack_when_it_attaches_again() {
+    let mut world = world().await;
+    let phone = world.open(1, Cursor::default()).await;
+    world.keeps(1, 2).await;
+    assert_eq!(world.entries(phone).len(), 2, "on its way to a device that takes nothing any more");
+    world.lose_next(phone);
+    world.keeps(3, 3).await;
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!(world.entries(phone), [(3, "0/3".into())], "attached again after what was passed on");
+    assert_eq!(world.watermark(0), (0, 0), "the device has stored nothing");
+    assert_eq!(world.offered(0, 3, vec![withdraw(4, 2)]).await, [(4, Kind::Withdrawn)]);
+    world.ack(phone, 1);
+    world.pass(Duration::from_secs(1)).await;
+    assert_eq!(world.watermark(0), (1, 0));
 }

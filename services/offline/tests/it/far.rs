@@ -80,3 +80,17 @@ async fn two_restarts_around_a_new_bucket_take_nothing_twice() {
     let head = world.client().get_cursor(world.from(1, <_>::default())).await.expect("answered");
     assert_eq!(head.into_inner().head, MANY + 1, "taken once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_device_with_a_cursor_of_another_log_sees_every_withdrawal() {
+    let disk = MemoryDisk::new();
+    let mut world = start(&disk, Sabotage::default()).await;
+    world.offered(1, 0, vec![message(1, 1), withdraw(2, 1)]).await;
+    world.keeps(1, MANY).await;
+    let mut world = world.crash(&disk, Sabotage::default()).await;
+    for idx in [9_000, u64::MAX] {
+        let phone = world.open(1, Cursor { log_id: vec![9; 16], idx }).await;
+        let shown = world.entries(phone);
+        assert_eq!(shown[..2], [(0, "resync".into()), (1, "gone 1".into())], "cursor {idx}");
+    }
+}

@@ -52,6 +52,23 @@ async fn a_list_pages_through_everything_with_stubs_over_what_was_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_has_acknowledged_is_listed_with_its_limit() {
+    let mut world = world().await;
+    let phone = world.open(1, Cursor::default()).await;
+    let mut limited = [urgent(0, 1), urgent(0, 2)];
+    limited.iter_mut().for_each(limit);
+    world.offered(0, 0, limited.to_vec()).await;
+    world.ack(phone, 1);
+    world.pass(Duration::from_millis(20)).await;
+    let listed = list(&world, Cursor::default(), 10).await.expect("listed");
+    let limits = listed.items.iter().filter_map(|item| match &item.item {
+        Some(Listed::Message(message)) => Some(message.show_until_ms),
+        _ => None,
+    });
+    assert_eq!(limits.collect::<Vec<_>>(), [0, u64::MAX], "it may still be withdrawn and go as SMS");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_refuses_what_is_not_of_this_inbox() {
     let mut world = world().await;
     world.keeps(1, 2).await;

@@ -82,14 +82,32 @@ pub(crate) struct World {
 pub(crate) struct Session {
     device: u32,
     pub(crate) link: Link,
-    /// What the device has stored.
+    /// What was passed on to the device.
     pub(crate) cursor: Cursor,
+    /// What the device says that it has stored: when it opened, and by its acks.
+    stored: u64,
     pub(crate) acked: u64,
     beats: bool,
     opened: u64,
     loses: bool,
     pub(crate) shown: Vec<Frame>,
     pub(crate) closed: Option<String>,
+}
+
+impl Session {
+    /// The gateway's cursor moves with what it passes on, whether the device gets it or not.
+    fn pass_on(&mut self, frame: Frame) {
+        match &frame {
+            Frame::Message(message) => self.cursor.idx = message.idx.max(self.cursor.idx),
+            Frame::Gone(gone) => self.cursor.idx = gone.idx.max(self.cursor.idx),
+            Frame::Resync(resync) => {
+                self.cursor = resync.inbox.clone().unwrap_or_default();
+                self.stored = 0;
+            }
+            _ => {}
+        }
+        self.shown.push(frame);
+    }
 }
 
 pub(crate) async fn world() -> World {
@@ -250,12 +268,13 @@ impl World {
     /// A device's session begins after what it has stored; its ticket.
     pub(crate) async fn open(&mut self, device: u32, cursor: Cursor) -> usize {
         let opened = self.chassis.clock.now().0;
-        let (link, acked) = (Link::default(), cursor.idx);
+        let (link, stored) = (Link::default(), cursor.idx);
         let session = Session {
             device,
             link,
             cursor,
-            acked,
+            stored,
+            acked: 0,
             beats: true,
             opened,
             loses: false,
@@ -278,6 +297,7 @@ impl World {
             user: BEN.to_vec(),
             device: session.device,
             cursor: Some(session.cursor.clone()),
+            acked: session.stored,
             opened_ms: session.opened,
             ..Default::default()
         };
@@ -291,8 +311,7 @@ impl World {
     /// The device says that it stored everything up to `idx`.
     pub(crate) fn ack(&mut self, ticket: usize, idx: u64) {
         let session = &mut self.sessions[ticket];
-        session.cursor.idx = idx;
-        session.acked = idx;
+        (session.stored, session.acked) = (idx, idx);
         let device = session.device;
         self.push(Item::Ack(bus::SessionAck { session: Some(key(ticket)), user: BEN.to_vec(), device, idx }));
     }
@@ -370,7 +389,9 @@ impl World {
                 FromOwner::Frames(_) if session.loses => session.loses = false,
                 FromOwner::Frames(frames) => {
                     if let Received::Next(frames) = session.link.frames(frames, now) {
-                        session.shown.extend(frames.into_iter().filter_map(|frame| frame.frame));
+                        for frame in frames.into_iter().filter_map(|frame| frame.frame) {
+                            session.pass_on(frame);
+                        }
                     }
                 }
                 FromOwner::Reattach(again) => {
