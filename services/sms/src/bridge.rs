@@ -50,8 +50,8 @@ pub(crate) struct Bridge {
 pub(crate) enum Reported {
     /// Kept, or of no SMS of ours.
     Done,
-    /// It may be of an SMS whose answer is still under way: the operator reports it again.
-    TooEarly,
+    /// It may be of an SMS whose answer is still under way.
+    Unknown,
 }
 
 fn failed(error: &StoreError) -> Error {
@@ -337,7 +337,7 @@ impl Bridge {
         // Looked at before the map is: an answer that lands in between is then found in the map.
         let under_way = self.under_way.available_permits() < UNDER_WAY;
         let Some(id) = self.store.of_receipt(&receipt.id)? else {
-            return Ok(if under_way { Reported::TooEarly } else { Reported::Done });
+            return Ok(if under_way { Reported::Unknown } else { Reported::Done });
         };
         let Some(mut row) = self.store.row(&id)? else { return Ok(Reported::Done) };
         row.delivered += u32::from(receipt.delivered);

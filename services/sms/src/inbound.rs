@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::bridge::{Bridge, Reported};
+use crate::early::Early;
 use crate::esme::Delivered;
 use crate::limits::{CLAIM_WITHIN, DRAIN_WITHIN, MO_PARTS, MO_PARTS_WITHIN};
 use crate::pdu::Short;
@@ -77,6 +78,7 @@ pub(crate) struct Inbound {
     open: BTreeMap<u64, InboundSms>,
     answers: BTreeMap<u64, Vec<oneshot::Sender<CommandStatus>>>,
     parts: BTreeMap<TextKey, Parts>,
+    early: Early,
     events: mpsc::Sender<Event>,
 }
 
@@ -105,6 +107,7 @@ impl Inbound {
             open: BTreeMap::new(),
             answers: BTreeMap::new(),
             parts: BTreeMap::new(),
+            early: Early::default(),
             events: events.clone(),
         };
         for (receiver, settled) in opened.marks.of("settled/") {
@@ -189,9 +192,17 @@ impl Inbound {
         let short = match pdu::read_deliver(&deliver) {
             Ok(short) => short,
             Err(Some(receipt)) => {
+                let now = self.chassis.clock.instant();
                 let status = match self.bridge.receipt(&receipt).await {
-                    Ok(Reported::Done) => CommandStatus::EsmeRok,
-                    Ok(Reported::TooEarly) | Err(_) => CommandStatus::EsmeRxTAppn,
+                    Ok(Reported::Unknown) if self.early.may_come(&receipt.id, now) => {
+                        CommandStatus::EsmeRxTAppn
+                    }
+                    Ok(Reported::Unknown) => CommandStatus::EsmeRok,
+                    Ok(Reported::Done) => {
+                        self.early.came(&receipt.id);
+                        CommandStatus::EsmeRok
+                    }
+                    Err(_) => CommandStatus::EsmeRxTAppn,
                 };
                 return say(answer, status);
             }

@@ -16,6 +16,7 @@ mod bus;
 pub mod centre;
 mod codec;
 mod config;
+mod early;
 mod esme;
 mod inbound;
 pub mod limits;

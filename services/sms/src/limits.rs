@@ -16,6 +16,8 @@ pub const UNDER_WAY: usize = 1_024;
 pub const SUBMIT_QUEUE: usize = 4_096;
 /// How long an answer to a submit may take; then what became of it is unknown.
 pub const SUBMIT_WITHIN: Duration = Duration::from_secs(60);
+/// Ids of receipts that came before the answer to their submit; more are answered "later" and not remembered.
+pub const EARLY_RECEIPTS: usize = 4_096;
 /// The first pause before what the operator refused for now is submitted again; it doubles to [`THROTTLED_MAX`].
 pub const THROTTLED_FIRST: Duration = Duration::from_secs(1);
 /// The longest one.

@@ -1,6 +1,6 @@
 //! One connection to the centre: bound, then served. Garbage ends it and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ struct Bind<W> {
     sequence: u32,
     /// Delivers without an answer.
     window: BTreeMap<u32, (Outgoing, Instant)>,
+    /// Delivers that were refused for now, and when they are due.
+    refused: VecDeque<(Instant, Outgoing)>,
     heard: Instant,
 }
 
@@ -41,13 +43,16 @@ pub(super) async fn serve<W: AsyncRead + AsyncWrite + Unpin + Send>(
 ) {
     let heard = chassis.clock.instant();
     let frames = Framed::new(wire, Codec::default());
-    let mut bind = Bind { chassis, network, frames, sequence: 0, window: BTreeMap::new(), heard };
+    let (window, refused) = (BTreeMap::new(), VecDeque::new());
+    let mut bind = Bind { chassis, network, frames, sequence: 0, window, refused, heard };
     let why = match bind.accept(&password).await {
         Ok(()) => bind.run().await,
         Err(why) => why,
     };
     tracing::debug!(why, "a connection to the SMS centre ended");
-    bind.network.back(bind.window.into_values().map(|(outgoing, _)| outgoing).collect()).await;
+    let refused = bind.refused.into_iter().map(|(_, outgoing)| outgoing);
+    let back = refused.chain(bind.window.into_values().map(|(outgoing, _)| outgoing));
+    bind.network.back(back.collect()).await;
 }
 
 impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
@@ -104,9 +109,14 @@ impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
         let (clock, stop) = (self.chassis.clock.clone(), self.chassis.tasks.stop_token());
         let mut look_at = clock.instant() + LOOK_EVERY;
         loop {
+            let again_at = self.refused.front().map(|(due, _)| *due);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err("stopping"),
+                () = clock.sleep_until(again_at.unwrap_or(look_at)), if again_at.is_some() => {
+                    let due = self.refused.iter().take_while(|(due, _)| *due <= clock.instant()).count();
+                    self.network.back(self.refused.drain(..due).map(|(_, outgoing)| outgoing).collect()).await;
+                }
                 () = clock.sleep_until(look_at) => {
                     look_at = clock.instant() + LOOK_EVERY;
                     self.look_after().await?;
@@ -123,7 +133,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
                     Some(Err(Garbage::Io(_))) => return Err("connection lost"),
                     None => return Err("closed"),
                 },
-                outgoing = &mut *next, if self.window.len() < WINDOW => {
+                outgoing = &mut *next, if self.window.len() + self.refused.len() < WINDOW => {
                     let outgoing = outgoing.map_err(|_| "stopping")?;
                     *next = self.network.next().await.ok_or("stopping")?;
                     self.deliver(outgoing).await?;
@@ -157,8 +167,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
                 if let Some((outgoing, _)) =
                     answered.filter(|_| command.status() == CommandStatus::EsmeRxTAppn)
                 {
-                    self.chassis.clock.sleep(AGAIN_AFTER).await;
-                    self.network.back(vec![outgoing]).await;
+                    self.refused.push_back((self.heard + AGAIN_AFTER, outgoing));
                 }
                 Ok(())
             }

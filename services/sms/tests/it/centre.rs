@@ -148,12 +148,35 @@ async fn later_is_again_and_for_good_is_never_with_a_body_or_without() {
     text(&chassis, &centre, "yes").await;
     let (sequence, _) = deliver(&mut peer).await;
     peer.say(Status::EsmeRxTAppn, sequence, DeliverSmResp::default()).await;
+    let began = chassis.clock.instant();
+    assert_eq!(peer.submitted(STRANGER, b"not held up").await.0, Status::EsmeRok);
+    let (sequence, receipt) = deliver(&mut peer).await;
+    assert!(receipt.short_message().as_ref().starts_with(b"id:"), "others go out meanwhile");
+    assert_eq!(chassis.clock.instant(), began);
+    peer.say(Status::EsmeRok, sequence, DeliverSmResp::default()).await;
     let (sequence, _) = deliver(&mut peer).await;
+    assert_eq!((chassis.clock.instant() - began).as_millis(), 200);
     assert!(peer.raw(&raw_pdu(16, 0x8000_0005, 0x64, sequence, &[])).await);
     let (sequence, _) = deliver(&mut peer).await;
     assert!(peer.raw(&raw_pdu(16, 0x8000_0005, 0x65, sequence, &[])).await);
     let clock = chassis.clock.clone();
     assert!(clock.timeout(Duration::from_secs(30), deliver(&mut peer)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_for_now_goes_to_the_next_bind_when_this_one_ends() {
+    let (chassis, centre) = alone();
+    let mut peer = bound(&centre).await;
+    for n in ["first", "second"] {
+        text(&chassis, &centre, n).await;
+    }
+    let (sequence, _) = deliver(&mut peer).await;
+    peer.say(Status::EsmeRxTAppn, sequence, DeliverSmResp::default()).await;
+    chassis.clock.sleep(Duration::from_millis(1)).await;
+    drop(peer);
+    chassis.clock.sleep(Duration::from_millis(1)).await;
+    let mut peer = bound(&centre).await;
+    assert_eq!([received(&mut peer).await, received(&mut peer).await], ["first", "second"]);
 }
 
 #[tokio::test(start_paused = true)]

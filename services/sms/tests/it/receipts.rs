@@ -1,5 +1,7 @@
 //! Delivery receipts find the submit that they speak of.
 
+use std::time::Duration;
+
 use dialtone_proto::types::v1::FateKind;
 use dialtone_store::MemoryDisk;
 use rusmpp::values::MessageType;
@@ -50,6 +52,27 @@ async fn a_receipt_before_the_answer_to_its_submit_is_asked_for_again() {
     assert_eq!(world.result().await, (1, FateKind::SmsSubmitted, String::new()));
     assert_eq!(peer.delivered(delivered("a")).await, Status::EsmeRok);
     assert_eq!(world.result().await, (1, FateKind::SmsDelivered, String::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_finds_no_submit_is_refused_for_a_minute_and_then_forgotten() {
+    let mut world = world().await;
+    let mut peer = world.operator().await;
+    // Something is always under way.
+    world.sends([message(1, "a"), message(2, "b")]).await;
+    for _ in 0..2 {
+        let (sequence, _) = peer.submit().await;
+        peer.refuse(sequence, Status::EsmeRthrottled).await;
+    }
+    let (began, mut refused) = (world.chassis.clock.instant(), 0);
+    while peer.delivered(delivered("of another life")).await == Status::EsmeRxTAppn {
+        refused += 1;
+        assert!(refused < 100, "for ever");
+        world.pass(&mut peer, Duration::from_secs(1)).await;
+    }
+    let passed = (world.chassis.clock.instant() - began).as_secs();
+    assert!((60..=61).contains(&passed), "{passed}");
+    assert_eq!(peer.delivered(delivered("of a third")).await, Status::EsmeRxTAppn, "each has its own minute");
 }
 
 #[tokio::test(start_paused = true)]
