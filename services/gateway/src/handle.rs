@@ -51,13 +51,13 @@ impl Handle {
     }
 
     /// A place for a new session.
-    pub(crate) fn open(&self, caller: Caller) -> Result<Registered, Error> {
+    pub(crate) fn open(&self, caller: &Caller) -> Result<Registered, Error> {
         let registered = self.registry.add(caller.clone());
         let registered = registered
             .ok_or_else(|| Error::new(Reason::Busy, "too many sessions here").retry_after(RECONNECT_AFTER))?;
         // Whoever ends streams notes why before looking for them, once: only a look after the place is taken
         // leaves no gap between the two.
-        if let Err(refused) = self.may_open(&caller) {
+        if let Err(refused) = self.may_open(caller) {
             self.registry.remove(registered.ticket);
             return Err(refused);
         }
@@ -138,9 +138,9 @@ mod tests {
             number: PhoneNumber::parse_e164("+14155550101").expect("valid"),
             expires: chassis.clock.now(),
         };
-        let open = handle.open(caller.clone()).ok().expect("a place");
+        let open = handle.open(&caller).expect("a place");
         ended.note(caller.session, chassis.clock.now());
-        let refused = handle.open(caller).err().expect("refused");
+        let refused = handle.open(&caller).err().expect("refused");
         assert_eq!(refused.reason, Reason::SessionRevoked);
         assert_eq!(registry.tickets(|_| true), [open.ticket], "and keeps none");
     }

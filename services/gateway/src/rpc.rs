@@ -31,7 +31,7 @@ impl Session for Door {
         request: Request<Streaming<ClientFrame>>,
     ) -> Result<Response<SessionStream>, Status> {
         let caller = auth::caller(&request)?;
-        let registered = self.handle.open(caller.clone())?;
+        let registered = self.handle.open(&caller)?;
         Ok(Response::new(SessionStream::new(self.handle.clone(), caller, registered, request.into_inner())))
     }
 }
