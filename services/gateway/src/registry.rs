@@ -52,11 +52,18 @@ struct Entry {
     progress: Arc<Progress>,
 }
 
+/// The part of a second in which a session is beaten, and its ticket: the sessions of a part are a range.
+type Key = (u64, u64);
+
+fn key(ticket: u64) -> Key {
+    (ticket % u64::from(BEAT_PARTS), ticket)
+}
+
 /// All sessions. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Registry {
     most: usize,
-    sessions: Arc<RwLock<BTreeMap<u64, Entry>>>,
+    sessions: Arc<RwLock<BTreeMap<Key, Entry>>>,
     last: Arc<AtomicU64>,
 }
 
@@ -93,13 +100,13 @@ impl Registry {
         let ticket = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, mailbox) = mpsc::channel(SESSION_MAILBOX);
         let progress = Arc::new(Progress::default());
-        sessions.insert(ticket, Entry { caller, mailbox: sender, progress: progress.clone() });
+        sessions.insert(key(ticket), Entry { caller, mailbox: sender, progress: progress.clone() });
         Some(Registered { ticket, mailbox, progress })
     }
 
     /// Forgets a session.
     pub(crate) fn remove(&self, ticket: u64) {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&key(ticket));
     }
 
     /// Hands items to their sessions. One that is told to go is forgotten, whether its stream is read or not: there
@@ -114,7 +121,7 @@ impl Registry {
     fn pass(&self, items: Vec<GatewayItem>, mut outcome: impl FnMut(Handed)) {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         for item in items {
-            outcome(match sessions.get(&item.ticket).map(|entry| entry.mailbox.try_send(item)) {
+            outcome(match sessions.get(&key(item.ticket)).map(|entry| entry.mailbox.try_send(item)) {
                 Some(Ok(())) => Handed::Yes,
                 Some(Err(mpsc::error::TrySendError::Full(_))) => Handed::Full,
                 Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Handed::Gone,
@@ -125,18 +132,18 @@ impl Registry {
     /// The beats of a part of the sessions at an owner, by user.
     pub(crate) fn beats(&self, slot: usize, part: u32) -> Vec<(UserId, SessionBeat)> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
-        let beat = |(ticket, entry): (&u64, &Entry)| {
+        let beat = |((_, ticket), entry): (&Key, &Entry)| {
             let user = entry.caller.user;
             entry.progress.beat(slot, *ticket, &entry.caller).map(|beat| (user, beat))
         };
-        let of_part = |(ticket, _): &(&u64, &Entry)| **ticket % u64::from(BEAT_PARTS) == u64::from(part);
-        sessions.iter().filter(of_part).filter_map(beat).collect()
+        let part = u64::from(part);
+        sessions.range((part, 0)..(part + 1, 0)).filter_map(beat).collect()
     }
 
     /// The tickets of the sessions for which `which` holds.
     pub(crate) fn tickets(&self, which: impl Fn(&Caller) -> bool) -> Vec<u64> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
-        sessions.iter().filter(|(_, entry)| which(&entry.caller)).map(|(ticket, _)| *ticket).collect()
+        sessions.iter().filter(|(_, entry)| which(&entry.caller)).map(|((_, ticket), _)| *ticket).collect()
     }
 }
 
@@ -196,5 +203,19 @@ mod tests {
         let told = beats(0);
         assert_eq!((told[0].1.ticket, told[0].1.generation, told[0].1.received), (one.ticket, 2, 5));
         assert!(told.len() == 1 && beats(1).is_empty());
+    }
+
+    #[test]
+    fn every_session_is_beaten_in_one_part_and_parts_are_of_a_size() {
+        let registry = Registry::new(99);
+        let opened: Vec<_> = (0..25).map(|_| registry.add(caller()).expect("room")).collect();
+        for one in &opened {
+            one.progress.note(1, &SessionBeat { generation: 1, ..Default::default() });
+        }
+        let parts: Vec<_> = (0..BEAT_PARTS).map(|part| registry.beats(1, part)).collect();
+        assert!(parts.iter().all(|beats| matches!(beats.len(), 2 | 3)));
+        let mut beaten: Vec<_> = parts.iter().flatten().map(|(_, beat)| beat.ticket).collect();
+        beaten.sort_unstable();
+        assert!(beaten.into_iter().eq(opened.iter().map(|one| one.ticket)));
     }
 }
