@@ -216,24 +216,19 @@ async fn a_frame_of_a_session_that_is_no_message_of_ours_is_named() {
     assert_eq!((refused.code(), reason(&refused)), (Code::InvalidArgument, Reason::FieldInvalid));
 }
 
-/// A port of the loopback that is free, and who listens there.
-async fn a_port() -> (tokio::net::TcpListener, String) {
-    let listener =
-        listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "internal.listen").await.expect("bound");
-    let url = format!("http://{}", listener.local_addr().expect("bound"));
-    (listener, url)
-}
+/// Nobody listens there, and the system gives this port to no other test.
+const NOWHERE: &str = "http://127.0.0.1:1";
 
 #[tokio::test]
 async fn services_in_other_processes_are_reached_and_missed_in_the_same_words() {
     let chassis = Chassis::real(NodeId::new("test"));
-    let (listener, url) = a_port().await;
+    let listener =
+        listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "internal.listen").await.expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
     let joined = server::join(vec![(&["dialtone.offline.v1.Inbox"], slow_inbox(&chassis))]);
     listen::serve(&chassis, listener, joined, "inbox");
     let inbox = Channel::remote(&url).expect("a url");
-    let (closed, nowhere) = a_port().await;
-    drop(closed);
-    let peers = Peers { contacts: Channel::remote(&nowhere).expect("a url"), ..peers(inbox) };
+    let peers = Peers { contacts: Channel::remote(NOWHERE).expect("a url"), ..peers(inbox) };
     let world = open(chassis, FakePeers::default(), peers, true).await;
     let token = world.token(1);
     let path = "/dialtone.offline.v1.Inbox/GetCursor";
