@@ -22,6 +22,7 @@ mod registry;
 mod rpc;
 mod state;
 mod stream;
+mod unreadable;
 mod watch;
 
 use dialtone_bus::{Bus, BusError};

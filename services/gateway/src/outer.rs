@@ -16,6 +16,7 @@ use tower::{ServiceExt, service_fn};
 
 use crate::config::Config;
 use crate::forward::Forward;
+use crate::unreadable;
 
 /// Everything a client can reach.
 pub(crate) async fn routes(forward: Forward, config: &Config) -> Routes {
@@ -70,23 +71,14 @@ fn named(file: FileDescriptorProto) -> (String, FileDescriptorProto) {
     (file.name().to_owned(), file)
 }
 
-/// tonic refuses too large or malformed requests with codes of its own: those become ours.
+/// tonic refuses what it can't read, or what is late, with codes of its own: those become ours.
 fn translated(response: Response<Body>) -> Response<Body> {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
     let error = match status.code() {
-        Code::OutOfRange => Error::new(Reason::TooLarge, "the request is too large"),
         Code::DeadlineExceeded | Code::Cancelled => {
-            Error::new(Reason::Timeout, "no answer within the deadline; the outcome is unknown")
+            Some(Error::new(Reason::Timeout, "no answer within the deadline; the outcome is unknown"))
         }
-        Code::Internal if !is_ours(&status) => {
-            Error::new(Reason::FieldInvalid, "the request could not be decoded")
-        }
-        _ => return response,
+        _ => unreadable::in_our_words(&status),
     };
-    Status::from(error).into_http()
-}
-
-fn is_ours(status: &Status) -> bool {
-    tonic_types::StatusExt::get_details_error_info(status)
-        .is_some_and(|info| info.domain == dialtone_chassis::DOMAIN)
+    error.map_or(response, |error| Status::from(error).into_http())
 }

@@ -6,29 +6,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use dialtone_attach::SessionKey;
+use dialtone_chassis::Clock;
 use dialtone_chassis::auth::Caller;
-use dialtone_chassis::{Clock, Error};
 use dialtone_proto::bus::v1::GatewayItem;
 use dialtone_proto::edge::v1::{ClientFrame, ServerFrame};
-use dialtone_vocab::Reason;
 use futures::Stream;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::handle::Handle;
 use crate::limits::{REPAIR_EVERY, SESSION_OUT};
 use crate::registry::{Progress, Registered};
 use crate::state::{End, OWNERS, Session};
+use crate::unreadable;
 
 /// How a stream ends whose next frame could not be read: a frame that is wrong is said so, a broken connection hears
 /// nothing anyway.
 fn broken(status: &Status) -> End {
-    match status.code() {
-        Code::OutOfRange => End::Failed(Error::new(Reason::TooLarge, "the frame is too large")),
-        Code::Internal => End::Failed(Error::new(Reason::FieldInvalid, "the frame could not be decoded")),
-        _ => End::Clean,
-    }
+    unreadable::in_our_words(status).map_or(End::Clean, End::Failed)
 }
 
 /// What the client reads; dropping it detaches the session.
