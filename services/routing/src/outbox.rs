@@ -241,7 +241,7 @@ impl Resides {
                     look(&mut self.state, entry.idx, &decoded);
                 }
             }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+            from = page.next(from);
         }
         Ok(())
     }

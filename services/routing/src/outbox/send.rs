@@ -154,7 +154,7 @@ impl Resides {
                     return Ok((entry.idx, Sent { message, settled: true, ..Sent::default() }));
                 }
             }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+            from = page.next(from);
         }
         Err(Error::new(Reason::SequenceReused, "this number was used long ago; its answer is gone"))
     }

@@ -64,7 +64,7 @@ impl Resides {
                 let decoded = OutboxEntry::decode(&entry.content[..]).ok().and_then(|decoded| decoded.entry);
                 frames.extend(decoded.and_then(|decoded| fate_of(entry.idx, decoded)));
             }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+            from = page.next(from);
         }
         self.frames_to(key, frames);
         let rest = (from <= self.log.tail()).then_some(from);

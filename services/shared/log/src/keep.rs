@@ -8,6 +8,7 @@ use dialtone_vocab::{SHARDS, ShardId};
 
 use crate::limits::{PAGE_ROWS, SWEEP_BUCKETS, SWEEP_EVERY};
 use crate::rows::{DUE, DueRow, due_prefix};
+use crate::store::after;
 use crate::{LogError, LogStore};
 
 impl LogStore {
@@ -24,19 +25,14 @@ impl LogStore {
 
     fn owners_due(&self, shard: ShardId) -> Result<BTreeSet<[u8; 16]>, LogError> {
         let mut owners = BTreeSet::new();
-        let prefix = due_prefix(shard);
-        let mut lower = Bound::Included(prefix.clone());
+        let (prefix, end) = (due_prefix(shard), after(due_prefix(shard)));
+        let mut lower = Bound::Included(prefix);
         loop {
-            let page = self.db().scan(DUE, (lower, Bound::Unbounded), PAGE_ROWS)?;
-            let of_shard = page.iter().take_while(|(key, _)| key.starts_with(&prefix));
-            let mut read = 0;
-            for (key, value) in of_shard {
+            let page = self.db().scan(DUE, (lower, end.clone()), PAGE_ROWS)?;
+            let Some((last, _)) = page.last() else { return Ok(owners) };
+            lower = Bound::Excluded(last.to_vec());
+            for (key, value) in &page {
                 owners.insert(DueRow::parse(key, value)?.owner);
-                read += 1;
-            }
-            match page.last() {
-                Some((last, _)) if read == PAGE_ROWS => lower = Bound::Excluded(last.to_vec()),
-                _ => return Ok(owners),
             }
         }
     }

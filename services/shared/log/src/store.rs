@@ -73,6 +73,13 @@ pub struct Page {
     pub expired_to: u64,
 }
 
+impl Page {
+    /// Where to read on after a read from `from`.
+    pub fn next(&self, from: u64) -> u64 {
+        self.entries.last().map_or(self.expired_to, |last| last.idx).max(from) + 1
+    }
+}
+
 impl LogStore {
     /// Logs of `kind` in `db`, whose tables must include [`crate::TABLES`]; their entries are kept for `keep`.
     pub fn new(db: Db, kind: LogKind, keep: Duration) -> Self {
@@ -101,7 +108,8 @@ impl LogStore {
     /// [`LogError`]; the log is not open then.
     pub async fn open(&self, owner: &[u8; 16], now: UnixMillis) -> Result<Opened, LogError> {
         let id = self.log_id(owner);
-        // A former opening in this process may have left a write in the store's queue: what follows it is read.
+        // A former opening in this process, which failed, may have left a write in the store's queue: what follows it is
+        // read. (Unless that queue was full just then: the store promises no order to what overflowed.)
         let _always_applied = self.db.commit(Batch::new()).await?;
         let marks = self.marks(id)?;
         let bucket = marks.0.get(BUCKET_MARK).map(|bucket| u32::try_from(*bucket).unwrap_or(u32::MAX));
@@ -320,7 +328,7 @@ fn entry(row: Row) -> Entry {
 }
 
 /// The end of the range of keys that begin with `prefix`.
-fn after(mut prefix: Vec<u8>) -> Bound<Vec<u8>> {
+pub(crate) fn after(mut prefix: Vec<u8>) -> Bound<Vec<u8>> {
     while let Some(last) = prefix.pop() {
         if last < u8::MAX {
             prefix.push(last + 1);
