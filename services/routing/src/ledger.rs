@@ -177,7 +177,7 @@ impl<'a> Outbox<'a> {
                 self.count.add(entry.idx, decoded);
             }
         }
-        self.from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(self.from) + 1;
+        self.from = page.next(self.from);
         Ok(true)
     }
 
@@ -201,7 +201,7 @@ pub(crate) async fn watch(chassis: Chassis, logs: LogStore) {
     loop {
         let pass = async {
             match recount(&logs, &chassis).await {
-                Ok(ledger) => tell(&ledger),
+                Ok(ledger) => metrics::ledger(&ledger),
                 Err(error) => tracing::warn!(%error, "the ledger will be counted again"),
             }
             chassis.clock.sleep(RECOUNT_REST).await;
@@ -214,10 +214,11 @@ pub(crate) async fn watch(chassis: Chassis, logs: LogStore) {
     }
 }
 
-/// Recounts all outboxes of a store, as they are on disk, with a pause after every so many pages and logs.
+/// Recounts all outboxes of a store, as they are on disk, with a pause after every so many pages and logs. One that
+/// can't be read is reported and left out: the others still count.
 ///
 /// # Errors
-/// [`LogError`].
+/// [`LogError`], when nobody knows which outboxes there are.
 pub async fn recount(logs: &LogStore, chassis: &Chassis) -> Result<Ledger, LogError> {
     let mut all = Ledger::default();
     let mut after = None;
@@ -227,27 +228,37 @@ pub async fn recount(logs: &LogStore, chassis: &Chassis) -> Result<Ledger, LogEr
         after = Some(*last);
         let mut pages = 0;
         for log in found {
-            let mut outbox = Outbox::begin(logs, log)?;
-            while outbox.page(chassis.clock.now())? {
-                pages += 1;
-                if pages % RECOUNT_PAGES == 0 {
-                    chassis.clock.sleep(RECOUNT_PAUSE).await;
+            match recount_log(logs, log, chassis, &mut pages).await {
+                Ok(ledger) => {
+                    if ledger.difference() != 0 {
+                        tracing::error!(
+                            difference = ledger.difference(),
+                            "an outbox does not add up: a message has two fates or none"
+                        );
+                    }
+                    all += ledger;
                 }
+                Err(error) => tracing::error!(%error, "an outbox could not be counted"),
             }
-            all += outbox.finish()?;
         }
         chassis.clock.sleep(RECOUNT_PAUSE).await;
     }
 }
 
-fn tell(ledger: &Ledger) {
-    metrics::ledger(ledger);
-    if ledger.difference() != 0 {
-        tracing::error!(
-            difference = ledger.difference(),
-            "the ledger does not add up: a message has two fates or none"
-        );
+async fn recount_log(
+    logs: &LogStore,
+    log: LogId,
+    chassis: &Chassis,
+    pages: &mut usize,
+) -> Result<Ledger, LogError> {
+    let mut outbox = Outbox::begin(logs, log)?;
+    while outbox.page(chassis.clock.now())? {
+        *pages += 1;
+        if pages.is_multiple_of(RECOUNT_PAGES) {
+            chassis.clock.sleep(RECOUNT_PAUSE).await;
+        }
     }
+    outbox.finish()
 }
 
 #[cfg(test)]

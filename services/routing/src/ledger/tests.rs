@@ -116,3 +116,23 @@ async fn a_store_is_recounted_whole_in_steps_and_nothing_of_it_is_opened() {
     assert_eq!(all, Ledger { accepted, kept, waiting: accepted - kept, ..Ledger::default() });
     assert!(chassis.clock.now().since(began) > 4 * RECOUNT_PAUSE, "not all at once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_that_cannot_be_read_does_not_hide_the_others() {
+    let chassis = Chassis::for_tests(1);
+    let logs = open(StoreUrl::memory(&MemoryDisk::new()), &chassis).expect("opens");
+    for user in 1..=3 {
+        let mut log = logs.open(&[user; 16], chassis.clock.now()).await.expect("opens").log;
+        for _ in 0..3 {
+            log.push(1, OutboxEntry { entry: Some(data()) }.encode_to_vec());
+        }
+        let write = log.next_write(chassis.clock.now()).expect("waits");
+        logs.write(&write).await.expect("written");
+    }
+    let broken = logs.log_id(&[2; 16]);
+    let rows = logs.db().scan_prefix(dialtone_log::LOG, broken.as_bytes(), 3).expect("read");
+    let hole = dialtone_store::Batch::new().delete(dialtone_log::LOG, rows[1].0.to_vec());
+    let _always_applied = logs.db().commit(hole).await.expect("written");
+    let all = recount(&logs, &chassis).await.expect("counted");
+    assert_eq!(all, Ledger { accepted: 6, waiting: 6, ..Ledger::default() });
+}

@@ -41,8 +41,9 @@ impl Resides {
         };
         let (shared, user, opening) = (self.shared.clone(), self.user, self.opening);
         self.shared.chassis.tasks.spawn("outbox sms", async move {
+            let stop = shared.chassis.tasks.stop_token();
             let mut pause = SMS_RETRY;
-            while !shared.chassis.tasks.is_stopping() {
+            while !stop.is_cancelled() {
                 let asked = shared
                     .bus
                     .request::<_, SmsTaken>(&subjects::sms_send(), submit.clone(), PEER_WITHIN)
@@ -55,7 +56,10 @@ impl Resides {
                     }
                     return;
                 }
-                shared.chassis.clock.sleep(shared.chassis.rng.jitter(pause)).await;
+                let rest = shared.chassis.clock.sleep(shared.chassis.rng.jitter(pause));
+                if stop.run_until_cancelled(rest).await.is_none() {
+                    return;
+                }
                 pause = (pause * 2).min(SMS_RETRY_MAX);
             }
         });
