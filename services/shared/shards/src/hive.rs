@@ -23,11 +23,11 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 /// Keepers of a process; each supervises the residents of its share of the shards.
 const KEEPERS: u16 = 16;
 /// Messages that wait for a resident; one more is refused.
-pub const MAILBOX: usize = 1_024;
+const MAILBOX: usize = 1_024;
 /// Messages that wait for a keeper; one more is refused.
-pub const KEEPER_MAILBOX: usize = 65_536;
+const KEEPER_MAILBOX: usize = 65_536;
 /// How often residents are ticked that have something to do, or did a moment ago.
-pub const TICK_EVERY: Duration = Duration::from_millis(250);
+const TICK_EVERY: Duration = Duration::from_millis(250);
 /// Every so many of these ticks reach the calm ones too.
 const CALM_TICKS: u32 = 4;
 /// Ticks without work after which a resident leaves.
@@ -335,19 +335,11 @@ impl<R: Resident> Actor for KeeperActor<R> {
         event: SupervisionEvent,
         _: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (cell, failed) = match event {
-            SupervisionEvent::ActorFailed(cell, _) => (cell, true),
-            SupervisionEvent::ActorTerminated(cell, _, _) => (cell, false),
-            _ => return Ok(()),
-        };
-        self.homes.write().retain(|_, home| home.actor.get_id() != cell.get_id());
-        if failed {
-            count(self.name, "failed");
-            tracing::error!(
-                hive = self.name,
-                "a user's actor failed: a defect; it is made anew from the store"
-            );
-        }
+        // One that was let go is out of the book already.
+        let SupervisionEvent::ActorFailed(failed, _) = event else { return Ok(()) };
+        self.homes.write().retain(|_, home| home.actor.get_id() != failed.get_id());
+        count(self.name, "failed");
+        tracing::error!(hive = self.name, "a user's actor failed: a defect; it is made anew from the store");
         Ok(())
     }
 }

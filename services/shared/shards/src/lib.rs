@@ -14,6 +14,6 @@ pub mod lease;
 mod map;
 mod membership;
 
-pub use hive::{Busy, Hive, KEEPER_MAILBOX, MAILBOX, Resident, Rest, TICK_EVERY};
+pub use hive::{Busy, Hive, Resident, Rest};
 pub use map::rendezvous;
 pub use membership::{HEARTBEAT_EVERY, LOST_AFTER, Shards};
