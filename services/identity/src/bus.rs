@@ -138,13 +138,16 @@ async fn tell_facts(chassis: Chassis, bus: Bus, store: Store) {
 
 async fn sweep(chassis: Chassis, store: Store) {
     let stop = chassis.tasks.stop_token();
+    let mut after = Vec::new();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = chassis.clock.sleep(SWEEP_EVERY) => {}
         }
-        if let Err(error) = store.sweep(chassis.clock.now()).await {
+        let now = chassis.clock.now();
+        let swept = store.sweep(now).await.and(store.sweep_sessions(&mut after, now).await);
+        if let Err(error) = swept {
             tracing::warn!(%error, "the sweep will be tried again");
         }
     }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod contract;
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use dialtone_proto::bus::v1::NumberFact;
 use dialtone_store::{Batch, Commit, Db, StoreError};
@@ -291,6 +293,35 @@ impl Store {
         if swept > 0 {
             let _always_applied: Commit = self.db.commit(batch).await?;
         }
+        Ok(swept)
+    }
+
+    /// Drops sessions whose refresh token has run out, among the next rows behind `after`, and moves that on; how many.
+    /// They live for months: those that go on must not hide what stands behind them.
+    pub(crate) async fn sweep_sessions(
+        &self,
+        after: &mut Vec<u8>,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let rows = self.db.scan("session", (Bound::Excluded(after.clone()), Bound::Unbounded), SWEEP_ROWS)?;
+        let mut batch = Batch::new();
+        let mut swept = 0;
+        for (key, value) in &rows {
+            let Ok(row) = SessionRow::decode(value.clone()) else { continue };
+            if is_past(row.refresh_expires_ms, now) {
+                swept += 1;
+                batch = batch
+                    // A login may just be renewing it.
+                    .expect_value("session", key.to_vec(), value.to_vec())
+                    .delete("session", key.to_vec())
+                    .delete("session_of", [&row.user[..], key].concat());
+            }
+        }
+        if swept > 0 && !self.db.commit(batch).await?.is_applied() {
+            return Ok(0);
+        }
+        let end = rows.len() < SWEEP_ROWS;
+        *after = rows.last().filter(|_| !end).map(|(key, _)| key.to_vec()).unwrap_or_default();
         Ok(swept)
     }
 }

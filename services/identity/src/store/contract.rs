@@ -10,7 +10,7 @@ use super::{
     Enroll, Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, TABLES, device_key, number_budget,
     prefix_budget,
 };
-use crate::limits::DEVICES;
+use crate::limits::{DEVICES, SWEEP_ROWS};
 use crate::rows::{BudgetRow, DeviceRow, FlowRow, NonceRow, SessionRow};
 
 const ANNA: UserId = UserId::new([1; 16]);
@@ -253,6 +253,51 @@ async fn the_sweep_takes_what_is_over_and_nothing_else(url: &StoreUrl) {
     assert!(store.take_nonce(&[2; 32]).await.expect("no error").is_some());
 }
 
+async fn sessions_are_swept_when_their_refresh_token_has_run_out(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let id = |n: u32| SessionId::new([&[0; 12][..], &n.to_be_bytes()].concat().try_into().expect("16 bytes"));
+    let until = |ms| SessionRow { refresh_expires_ms: ms, ..Default::default() };
+    let late = NOW.0 + 1;
+    // More of those that go on than one sweep looks at, and behind them what is over.
+    let many = SWEEP_ROWS as u32;
+    let begun = (1..=many).map(|n| begin(&store, n, id(n), until(late)));
+    assert!(futures::future::join_all(begun).await.into_iter().all(|begun| begun));
+    let revoked = SessionRow { revoked: true, ..until(NOW.0) };
+    assert!(begin(&store, many + 1, id(many + 1), until(NOW.0)).await);
+    assert!(begin(&store, many + 2, id(many + 2), revoked).await);
+    assert!(begin(&store, many + 3, id(many + 3), until(late)).await);
+    let mut after = Vec::new();
+    let mut sweeps = Vec::new();
+    for ms in [NOW.0 - 1, NOW.0 - 1, NOW.0, NOW.0, late, late, late] {
+        sweeps.push(store.sweep_sessions(&mut after, UnixMillis(ms)).await.expect("swept"));
+    }
+    assert_eq!(sweeps, [0, 0, 0, 2, SWEEP_ROWS, 1, 0]);
+    assert!((1..=many + 3).all(|n| store.session(id(n)).expect("read").is_none()));
+    assert!(store.db.scan_prefix("session_of", &[], 9).expect("read").is_empty());
+}
+
+async fn a_session_that_is_renewed_just_now_is_not_swept(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let ids = [SessionId::new([1; 16]), SessionId::new([2; 16])];
+    for (n, id) in ids.into_iter().enumerate() {
+        assert!(begin(&store, n as u32, id, SessionRow::default()).await);
+    }
+    let mut seen = store.session(ids[0]).expect("read").expect("there");
+    seen.row.refresh_expires_ms = NOW.0 + 1;
+    let mut after = Vec::new();
+    let race =
+        futures::future::join(store.swap_session(ids[0], &seen), store.sweep_sessions(&mut after, NOW));
+    let (renewed, swept) = race.await;
+    assert!(renewed.expect("no error"));
+    assert_eq!(swept.expect("no error"), 0, "it saw an older row");
+    assert_eq!(store.sweep_sessions(&mut after, NOW).await.expect("swept"), 1, "the other one, next time");
+    assert_eq!(store.session(ids[0]).expect("read").expect("there").row, seen.row);
+    let listed: Vec<_> = store.sessions(ANNA, 9).expect("read").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(listed, [ids[0]]);
+}
+
 macro_rules! suite {
     ($($case:ident)*) => {
         mod over_memory {
@@ -285,4 +330,6 @@ suite! {
     a_nonce_is_taken_once
     a_fact_stays_until_that_one_is_dropped
     the_sweep_takes_what_is_over_and_nothing_else
+    sessions_are_swept_when_their_refresh_token_has_run_out
+    a_session_that_is_renewed_just_now_is_not_swept
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dialtone_bus::{Subscription, subjects};
 use dialtone_chassis::Secrets;
 use dialtone_chassis::auth::Caller;
-use dialtone_identity::limits::{ACCESS_LIFE, REFRESH_GRACE, REFRESH_LIFE};
+use dialtone_identity::limits::{ACCESS_LIFE, REFRESH_GRACE, REFRESH_LIFE, SWEEP_EVERY};
 use dialtone_proto::bus::v1::SessionEnded;
 use dialtone_proto::identity::v1::{self as proto, Tokens};
 use dialtone_vocab::{DeviceId, PhoneNumber, Reason, SessionId, UserId};
@@ -167,6 +167,21 @@ async fn sessions_are_listed_until_they_are_revoked() {
     let short = proto::RevokeSessionRequest { session_id: vec![1; 3] };
     let refused = world.account().revoke_session(with(&laptop.access, short)).await;
     assert_eq!(reason(refused), Reason::FieldInvalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_ended_is_forgotten_when_its_refresh_token_has_run_out() {
+    let mut world = world().await;
+    let phone = world.register(ANNA, 1, "").await.tokens.expect("tokens");
+    world.logout(&phone.access).await;
+    let told = async |world: &World| reason(world.refresh(&phone.refresh).await);
+    let soon = SWEEP_EVERY + Duration::from_secs(1);
+    world.pass(REFRESH_LIFE - 2 * soon).await;
+    // Sleeping, not only letting time pass: the sweep has its turn.
+    world.chassis.clock.sleep(soon).await;
+    assert_eq!(told(&world).await, Reason::SessionRevoked);
+    world.chassis.clock.sleep(2 * soon).await;
+    assert_eq!(told(&world).await, Reason::TokenInvalid, "as if it had never been");
 }
 
 #[tokio::test(start_paused = true)]
