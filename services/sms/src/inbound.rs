@@ -18,14 +18,13 @@ use dialtone_vocab::{ClientSeq, DeviceId, LogId, MessageId, PhoneNumber, UserId}
 use prost::Message as _;
 use rusmpp::CommandStatus;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use crate::bridge::{Bridge, Reported};
 use crate::early::Early;
 use crate::esme::Delivered;
-use crate::limits::{CLAIM_WITHIN, DRAIN_WITHIN, MO_PARTS, MO_PARTS_WITHIN};
-use crate::pdu::Short;
-use crate::segment::{Place, text};
+use crate::limits::{CLAIM_WITHIN, DRAIN_WITHIN, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, SMS_PARTS};
+use crate::parts::{Parts, Put};
+use crate::segment::text;
 use crate::{metrics, pdu};
 
 /// Whose log the inbound log is: nobody's, the service's.
@@ -53,18 +52,6 @@ impl Answers {
 /// Events that wait.
 const EVENTS: usize = 1_024;
 
-type Part = (Vec<u8>, oneshot::Sender<CommandStatus>);
-
-/// Whose parts belong together: from, to, reference and how many there are.
-type TextKey = (String, String, u16, u8);
-
-/// A text that waits for parts. None of them is answered before it is whole, so none is lost with this process.
-struct Parts {
-    parts: BTreeMap<u8, Part>,
-    /// When the last one came.
-    heard: Instant,
-}
-
 /// The task that owns the inbound log.
 pub(crate) struct Inbound {
     chassis: Chassis,
@@ -77,7 +64,8 @@ pub(crate) struct Inbound {
     sources: BTreeMap<UserId, Source>,
     open: BTreeMap<u64, InboundSms>,
     answers: BTreeMap<u64, Vec<oneshot::Sender<CommandStatus>>>,
-    parts: BTreeMap<TextKey, Parts>,
+    /// None of them is answered before its text is whole, so none is lost with this process.
+    parts: Parts<oneshot::Sender<CommandStatus>>,
     early: Early,
     events: mpsc::Sender<Event>,
 }
@@ -106,7 +94,7 @@ impl Inbound {
             sources: BTreeMap::new(),
             open: BTreeMap::new(),
             answers: BTreeMap::new(),
-            parts: BTreeMap::new(),
+            parts: Parts::new(MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN),
             early: Early::default(),
             events: events.clone(),
         };
@@ -211,49 +199,30 @@ impl Inbound {
                 return say(answer, CommandStatus::EsmeRxPAppn);
             }
         };
-        match short.part {
-            Some(place) => self.part(short, place, answer).await,
-            None => {
-                let content = text(short.encoding, &short.octets);
-                self.whole(&short.from, &short.to, content, vec![answer]).await;
+        let (from, to) = (short.from.clone(), short.to.clone());
+        let Some(place) = short.part else {
+            let content = text(short.encoding, &short.octets);
+            return self.whole(&from, &to, content, vec![answer]).await;
+        };
+        if usize::from(place.1) > SMS_PARTS {
+            metrics::mo("garbled");
+            return say(answer, CommandStatus::EsmeRxPAppn);
+        }
+        match self.parts.put(short, place, answer, self.chassis.clock.instant()) {
+            Put::Waits => {}
+            Put::Whole(content, answers) => self.whole(&from, &to, content, answers).await,
+            Put::Full(answer) => {
+                metrics::mo("busy");
+                say(answer, CommandStatus::EsmeRxTAppn);
             }
         }
     }
 
-    async fn part(
-        &mut self,
-        short: Short,
-        (reference, total, place): Place,
-        answer: oneshot::Sender<CommandStatus>,
-    ) {
-        let key = (short.from.clone(), short.to.clone(), reference, total);
-        if self.parts.len() >= MO_PARTS && !self.parts.contains_key(&key) {
-            metrics::mo("busy");
-            return say(answer, CommandStatus::EsmeRxTAppn);
-        }
-        let now = self.chassis.clock.instant();
-        let waiting =
-            self.parts.entry(key.clone()).or_insert_with(|| Parts { parts: BTreeMap::new(), heard: now });
-        waiting.heard = now;
-        // A part that comes again takes the place of the one before, which is then answered "later".
-        waiting.parts.insert(place, (short.octets, answer));
-        if waiting.parts.len() < usize::from(total) {
-            return;
-        }
-        let parts = self.parts.remove(&key).map(|waiting| waiting.parts).unwrap_or_default();
-        let (octets, answers): (Vec<_>, Vec<_>) = parts.into_values().unzip();
-        // Put together before it is read: phones cut within characters.
-        let content = text(short.encoding, &octets.concat());
-        self.whole(&short.from, &short.to, content, answers).await;
-    }
-
-    /// Gives up on texts whose other parts don't come: the operator delivers their parts again, or gives up too.
+    /// The operator delivers the parts of a text that does not become whole again, or gives up too.
     fn expire_parts(&mut self) {
-        let now = self.chassis.clock.instant();
-        let late = |waiting: &Parts| now - waiting.heard >= MO_PARTS_WITHIN;
-        for (_, waiting) in self.parts.extract_if(.., |_, waiting| late(waiting)) {
+        for answers in self.parts.expire(self.chassis.clock.instant()) {
             metrics::mo("incomplete");
-            waiting.parts.into_values().for_each(|(_, answer)| say(answer, CommandStatus::EsmeRxTAppn));
+            answers.into_iter().for_each(|answer| say(answer, CommandStatus::EsmeRxTAppn));
         }
     }
 

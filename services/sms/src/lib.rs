@@ -21,6 +21,7 @@ mod esme;
 mod inbound;
 pub mod limits;
 mod metrics;
+mod parts;
 mod pdu;
 mod rpc;
 pub mod segment;

@@ -45,7 +45,7 @@ pub const CENTRE_BINDS: usize = 16;
 pub const HANDSET_SMS: usize = 1_000;
 /// Simulated handsets.
 pub const HANDSETS: usize = 100_000;
-/// Texts on a simulated handset that wait for their other parts.
+/// Texts on a simulated handset that wait for their other parts, for as long as an operator may refuse these.
 pub const HANDSET_PARTS: usize = 64;
 /// SMS from handsets and receipts that wait at the centre for a bind.
 pub const CENTRE_MO: usize = 10_000;
@@ -61,5 +61,9 @@ pub const HANDSET_CHARS: usize = 1_000;
 pub const CLAIM_WITHIN: Duration = Duration::from_secs(2);
 /// Texts from phones that wait for their other parts.
 pub const MO_PARTS: usize = 1_024;
-/// How long they wait after the last part that came.
+/// So many of one phone.
+pub const MO_PARTS_OF_ONE: usize = 16;
+/// How long they wait after the last part that was new.
 pub const MO_PARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How often a part that waits may come again; whoever delivers it yet again is refused for now.
+pub const PART_REPEATS: usize = 16;

@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dialtone_chassis::{Chassis, Error};
+use dialtone_chassis::{Chassis, Clock, Error};
 use dialtone_proto::sms::sim::v1::Sms;
 use dialtone_vocab::Reason;
 use rusmpp::CommandStatus;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::limits::{CENTRE_MO, HANDSET_PARTS, HANDSET_SMS, HANDSETS};
+use crate::limits::{CENTRE_MO, HANDSET_PARTS, HANDSET_SMS, HANDSETS, THROTTLED_WITHIN};
+use crate::parts::{Parts, Put};
 use crate::pdu::{Short, receipt_text};
 use crate::segment::{Encoding, segment, text};
 
 /// Commands that wait for the network's task.
 const COMMANDS: usize = 4_096;
-/// SMS that wait for a watcher of a handset; one that is slower is dropped and must look again.
-const WATCH: usize = 256;
 
 /// Something for whoever is bound: a part of a text, or a receipt.
 #[derive(Debug, Clone)]
@@ -38,13 +37,12 @@ enum Command {
 #[derive(Clone)]
 pub(super) struct Network(mpsc::Sender<Command>);
 
-#[derive(Default)]
 struct Handset {
     off: bool,
     sms: VecDeque<Sms>,
     last_id: u64,
     watchers: Vec<mpsc::Sender<Sms>>,
-    parts: BTreeMap<(String, u16), BTreeMap<u8, Short>>,
+    parts: Parts<()>,
     held: Vec<(String, Short)>,
 }
 
@@ -178,7 +176,7 @@ impl State {
         if !self.handsets.contains_key(number) && self.handsets.len() >= HANDSETS {
             return None;
         }
-        Some(self.handsets.entry(number.to_owned()).or_default())
+        Some(self.handsets.entry(number.to_owned()).or_insert_with(Handset::new))
     }
 
     fn submit(&mut self, short: Short) -> Result<String, CommandStatus> {
@@ -208,9 +206,8 @@ impl State {
             part: None,
             octets: receipt_text(id, true).into_bytes(),
         };
-        let at_ms = self.chassis.clock.now().0;
         if let Some(handset) = self.handsets.get_mut(&short.to) {
-            handset.take(short, at_ms);
+            handset.take(short, &self.chassis.clock);
         }
         self.outgoing.push_back(Outgoing { short: receipt, receipt: true });
         self.hand_out();
@@ -233,8 +230,8 @@ impl State {
             if self.service_numbers.contains(to) {
                 self.outgoing.push_back(Outgoing { short, receipt: false });
             } else {
-                let at_ms = self.chassis.clock.now().0;
-                self.handset(to).ok_or_else(|| busy("too many handsets"))?.take(short, at_ms);
+                let clock = self.chassis.clock.clone();
+                self.handset(to).ok_or_else(|| busy("too many handsets"))?.take(short, &clock);
             }
         }
         self.hand_out();
@@ -243,7 +240,8 @@ impl State {
 
     fn watch(&mut self, number: &str, after: u64, answer: oneshot::Sender<mpsc::Receiver<Sms>>) {
         let Some(handset) = self.handset(number) else { return };
-        let (sender, receiver) = mpsc::channel(WATCH.max(HANDSET_SMS));
+        // A watcher that is slower is dropped and must look again.
+        let (sender, receiver) = mpsc::channel(HANDSET_SMS);
         let waiting: Vec<_> = handset.sms.iter().filter(|sms| sms.id > after).cloned().collect();
         if waiting.into_iter().all(|sms| sender.try_send(sms).is_ok()) {
             handset.watchers.retain(|watcher| !watcher.is_closed());
@@ -268,25 +266,28 @@ fn busy(why: &'static str) -> Error {
 }
 
 impl Handset {
-    /// Takes a part; the text is shown when all are there.
-    fn take(&mut self, short: Short, at_ms: u64) {
-        let Some((reference, total, place)) = short.part else {
+    fn new() -> Self {
+        Self {
+            off: false,
+            sms: VecDeque::new(),
+            last_id: 0,
+            watchers: Vec::new(),
+            parts: Parts::new(HANDSET_PARTS, HANDSET_PARTS, THROTTLED_WITHIN),
+            held: Vec::new(),
+        }
+    }
+
+    /// Takes a part; the text is shown when all are there. A part for which there is no room is lost.
+    fn take(&mut self, short: Short, clock: &Clock) {
+        let (from, to, at_ms) = (short.from.clone(), short.to.clone(), clock.now().0);
+        let Some(place) = short.part else {
             let shown = text(short.encoding, &short.octets);
-            return self.show(short.from, short.to, shown, 1, at_ms);
+            return self.show(from, to, shown, 1, at_ms);
         };
-        let key = (short.from.clone(), reference);
-        if self.parts.len() >= HANDSET_PARTS && !self.parts.contains_key(&key) {
-            self.parts.pop_first();
-        }
-        let parts = self.parts.entry(key.clone()).or_default();
-        parts.insert(place, short);
-        if parts.len() < usize::from(total) {
-            return;
-        }
-        let parts = self.parts.remove(&key).unwrap_or_default();
-        let shown = parts.values().map(|part| text(part.encoding, &part.octets)).collect();
-        if let Some(first) = parts.into_values().next() {
-            self.show(first.from, first.to, shown, total.into(), at_ms);
+        let now = clock.instant();
+        self.parts.expire(now);
+        if let Put::Whole(shown, _) = self.parts.put(short, place, (), now) {
+            self.show(from, to, shown, place.1.into(), at_ms);
         }
     }
 

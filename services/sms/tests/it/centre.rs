@@ -219,6 +219,28 @@ async fn whoever_never_takes_its_receipts_is_refused_for_now_and_others_are_serv
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_text_that_was_cut_within_a_character_is_shown_whole() {
+    let (_chassis, centre) = alone();
+    let mut peer = bound(&centre).await;
+    let octets: Vec<u8> = "at 😀".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    // Within the emoji, the end first.
+    for (place, octets) in [(2, &octets[8..]), (1, &octets[..8])] {
+        let part = mo_part(POOL[0], STRANGER, &[5, 0, 3, 7, 2, place], octets);
+        let submit = rusmpp::pdus::SubmitSm::builder()
+            .dest_addr_ton(part.dest_addr_ton)
+            .destination_addr(part.destination_addr.clone())
+            .esm_class(part.esm_class)
+            .data_coding(part.data_coding)
+            .short_message(part.short_message().clone())
+            .build();
+        peer.ask(submit).await;
+        peer.next_of(CommandId::SubmitSmResp, None).await;
+    }
+    let shown = centre.sms_of(STRANGER).await;
+    assert_eq!((shown.len(), shown[0].text.as_str(), shown[0].parts), (1, "at 😀", 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_phone_that_is_off_has_a_limit_for_what_waits() {
     let (chassis, centre) = alone();
     let channel = Channel::Local(server::layers(&chassis, centre.handsets(), None, &[]));

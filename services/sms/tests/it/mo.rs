@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
-use dialtone_sms::limits::MO_PARTS;
+use dialtone_sms::limits::{MO_PARTS, MO_PARTS_OF_ONE};
 use dialtone_store::{Db, MemoryDisk, StoreUrl};
 use rusmpp::values::DataCoding;
 
@@ -212,11 +212,11 @@ async fn parts_of_different_texts_are_never_put_together() {
         peer.ask(part(from, to, &header, "foreign")).await;
     }
     let waits = peer.ask(part(STRANGER, POOL[0], &[5, 0, 3, 7, 2, 1], "one ")).await;
-    // A repetition takes the place of the part before.
+    // A repetition is no orphan: both are answered when the text is whole.
     let again = peer.ask(part(STRANGER, POOL[0], &[5, 0, 3, 7, 2, 1], "one ")).await;
-    assert_eq!(peer.answer_to_deliver(waits).await, Status::EsmeRxTAppn);
     let last = part(STRANGER, POOL[0], &[5, 0, 3, 7, 2, 2], "text");
     assert_eq!(peer.delivered(last).await, Status::EsmeRok);
+    assert_eq!(peer.answer_to_deliver(waits).await, Status::EsmeRok);
     assert_eq!(peer.answer_to_deliver(again).await, Status::EsmeRok);
     assert_eq!(world.offered().await, shown("one text"));
 }
@@ -246,23 +246,39 @@ async fn parts_whose_others_do_not_come_go_back_to_the_operator_after_a_minute()
 #[tokio::test(start_paused = true)]
 async fn more_texts_than_may_wait_for_parts_are_kept_by_the_operator() {
     let (mut world, mut peer) = conversation(&MemoryDisk::new()).await;
-    let part = |reference: u16, place| {
-        let [high, low] = reference.to_be_bytes();
-        mo_part(STRANGER, POOL[0], &[6, 8, 4, high, low, 2, place], &octets(&[u16::from(b'a')]))
+    let part = |from: &str, reference: u8, place| {
+        mo_part(from, POOL[0], &[5, 0, 3, reference, 2, place], &octets(&[u16::from(b'a')]))
     };
-    let many = u16::try_from(MO_PARTS).expect("few");
-    for reference in 0..many {
-        peer.ask(part(reference, 1)).await;
+    let of_one = u8::try_from(MO_PARTS_OF_ONE).expect("few");
+    for reference in 0..of_one {
+        peer.ask(part(STRANGER, reference, 1)).await;
+    }
+    assert_eq!(peer.delivered(part(STRANGER, of_one, 1)).await, Status::EsmeRxTAppn, "one has not all");
+    for n in MO_PARTS_OF_ONE..MO_PARTS {
+        peer.ask(part(&format!("+1415556{n:04}"), 0, 1)).await;
         world.chassis.clock.sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(peer.delivered(part(many, 1)).await, Status::EsmeRxTAppn);
-    assert_eq!(peer.delivered(part(0, 2)).await, Status::EsmeRok, "those that wait can still become whole");
+    assert_eq!(peer.delivered(part(SOMEBODY, 0, 1)).await, Status::EsmeRxTAppn);
+    assert_eq!(
+        peer.delivered(part(STRANGER, 0, 2)).await,
+        Status::EsmeRok,
+        "those that wait can still become whole"
+    );
     assert_eq!(
         peer.delivered(mo(STRANGER, POOL[0], b"one")).await,
         Status::EsmeRok,
         "and others need not wait"
     );
     assert_eq!(world.offered().await, shown("aa"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_more_than_ten_is_refused_for_good() {
+    let (_world, mut peer) = conversation(&MemoryDisk::new()).await;
+    for total in [11, 255] {
+        let part = mo_part(STRANGER, POOL[0], &[5, 0, 3, 7, total, 1], &octets(&[u16::from(b'a')]));
+        assert_eq!(peer.delivered(part).await, Status::EsmeRxPAppn);
+    }
 }
 
 #[tokio::test(start_paused = true)]
