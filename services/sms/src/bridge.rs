@@ -234,8 +234,12 @@ impl Bridge {
         }
     }
 
-    /// The number or name it comes from.
+    /// The number or name it comes from; what answers a keyword comes from the number that was texted.
     async fn sender(&self, submit: &SmsSubmit) -> Result<String, StoreError> {
+        let is_message = submit.kind() == sms_submit::Kind::Message;
+        if !is_message && self.config.service_numbers.contains(&submit.from_number) {
+            return Ok(submit.from_number.clone());
+        }
         let (Ok(to), Ok(user)) = (PhoneNumber::parse_e164(&submit.to), UserId::from_slice(&submit.from_user))
         else {
             return Ok(self.config.sender_id.clone());

@@ -273,10 +273,10 @@ impl Inbound {
             }
         }
         let Ok(number) = PhoneNumber::parse_e164(from) else { return Claimed::Done("refused") };
-        match self.keyword(number, content).await {
-            Ok(true) => return Claimed::Done("keyword"),
-            Ok(false) => {}
-            Err(_) => return Claimed::Later,
+        match self.keyword(number, to, content).await {
+            Ok(Some(event)) => return Claimed::Done(event),
+            Ok(None) => {}
+            Err(()) => return Claimed::Later,
         }
         match self.bridge.store.route(self.bridge.key.hash(number), to) {
             Ok(Some(user)) => Claimed::Routed(user),
@@ -285,8 +285,9 @@ impl Inbound {
         }
     }
 
-    /// STOP, START and HELP, alone and in any case.
-    async fn keyword(&self, from: PhoneNumber, content: &str) -> Result<bool, ()> {
+    /// STOP, START and HELP, alone and in any case. The answer comes from the number that was texted, which can be
+    /// answered.
+    async fn keyword(&self, from: PhoneNumber, to: &str, content: &str) -> Result<Option<&'static str>, ()> {
         let answer = match content.trim().to_ascii_uppercase().as_str() {
             "STOP" => {
                 self.bridge.store.opt_out(self.bridge.key.hash(from), true).await.map_err(|_| ())?;
@@ -299,17 +300,23 @@ impl Inbound {
             "HELP" => {
                 "Somebody writes to you through Dialtone. Answer to this number to reply, STOP to get no more."
             }
-            _ => return Ok(false),
+            _ => return Ok(None),
         };
         let submit = SmsSubmit {
             message_id: self.chassis.rng.bytes::<16>().to_vec(),
             to: from.to_string(),
             text: answer.to_owned(),
             kind: sms_submit::Kind::Code.into(),
+            from_number: to.to_owned(),
             ..SmsSubmit::default()
         };
-        self.bridge.take(submit).await.map_err(|_| ())?;
-        Ok(true)
+        let taken = self.bridge.take(submit).await.map_err(|_| ())?;
+        if taken.refused.is_empty() {
+            return Ok(Some("keyword"));
+        }
+        // What it asks for is done, and that can't wait until there is room for an answer.
+        tracing::debug!(reason = taken.refused, "a keyword was obeyed and not answered");
+        Ok(Some("unanswered"))
     }
 
     fn kick(&mut self) {

@@ -32,7 +32,7 @@ pub(crate) fn mt(event: &'static str) {
     MT.add(1, &[KeyValue::new("event", event)]);
 }
 
-/// `event`: `claimed`, `keyword`, `routed`, `refused`, `busy`, `garbled`,
+/// `event`: `claimed`, `keyword`, `unanswered` (a keyword), `routed`, `refused`, `busy`, `garbled`,
 /// `incomplete`.
 pub(crate) fn mo(event: &'static str) {
     MO.add(1, &[KeyValue::new("event", event)]);

@@ -46,14 +46,36 @@ async fn a_keyword_goes_before_a_conversation_and_only_alone() {
     for (text, answer) in
         [("HELP", "Somebody"), (" stop\n", "You will get no"), ("Start", "You will get mess")]
     {
-        assert_eq!(peer.delivered(mo(STRANGER, POOL[0], text.as_bytes())).await, Status::EsmeRok);
+        assert_eq!(peer.delivered(mo(STRANGER, POOL[1], text.as_bytes())).await, Status::EsmeRok);
         let submit = peer.taken("k").await;
+        assert_eq!(submit.source_addr.as_str(), &POOL[1][1..], "it can be answered");
         assert!(submit.short_message().as_ref().starts_with(answer.as_bytes()), "{text}");
         assert_eq!(submit.destination_addr.as_str(), &STRANGER[1..]);
     }
     world.no_offer(&mut peer).await;
     assert_eq!(peer.delivered(mo(STRANGER, POOL[0], b"stop by at eight")).await, Status::EsmeRok);
     assert_eq!(world.offered().await, shown("stop by at eight"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyword_to_a_number_that_is_not_ours_is_answered_by_name() {
+    let (_world, mut peer) = conversation(&MemoryDisk::new()).await;
+    assert_eq!(peer.delivered(mo(STRANGER, "+18005559999", b"HELP")).await, Status::EsmeRok);
+    assert_eq!(peer.taken("k").await.source_addr.as_str(), "Dialtone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyword_over_the_hours_budget_is_obeyed_and_not_answered() {
+    let setup = Setup { config: dialtone_sms::Config { per_hour: 1, ..config() }, ..Setup::default() };
+    let mut world = start(setup).await;
+    let mut peer = world.operator().await;
+    world.sends([message(1, "dinner?")]).await;
+    peer.taken("a").await;
+    assert_eq!(peer.delivered(mo(STRANGER, POOL[0], b"STOP")).await, Status::EsmeRok);
+    assert_eq!(world.send(message(2, "hello?")).await.refused, "OPTED_OUT");
+    assert_eq!(peer.delivered(mo(STRANGER, POOL[0], b"START")).await, Status::EsmeRok);
+    assert_eq!(world.send(message(2, "hello?")).await.refused, "SMS_BUDGET", "no longer opted out");
+    no_submit(&world, &mut peer).await;
 }
 
 #[tokio::test(start_paused = true)]
