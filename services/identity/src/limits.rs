@@ -27,6 +27,10 @@ pub const REFRESH_GRACE: Duration = Duration::from_secs(60);
 pub const NONCE_LIFE: Duration = Duration::from_secs(60);
 /// Devices of a user.
 pub const DEVICES: u32 = 64;
+/// Sessions that a user is told of.
+pub const SESSIONS_LISTED: usize = 64;
+/// Rows looked at for them.
+pub const SESSION_ROWS: usize = 1_024;
 /// Characters of a nickname or device name.
 pub const NAME_CHARS: usize = 64;
 /// Numbers or users of one internal question.

@@ -307,7 +307,7 @@ impl Account for Door {
         request: Request<proto::ListSessionsRequest>,
     ) -> Result<Response<proto::ListSessionsResponse>, Status> {
         let caller = self.handle.admit(auth::caller(&request)?)?;
-        let sessions = self.handle.sessions(caller.user)?.into_iter().map(|(id, row)| proto::Session {
+        let sessions = self.handle.sessions(&caller)?.into_iter().map(|(id, row)| proto::Session {
             session_id: id.to_vec(),
             device: row.device,
             device_name: row.device_name,

@@ -11,7 +11,7 @@ use dialtone_store::{Batch, Commit, Db, StoreError};
 use dialtone_vocab::{DeviceId, NumberHash, PhoneNumber, SessionId, UnixMillis, UserId};
 use prost::Message;
 
-use crate::limits::{DEVICES, FACT_BATCH, SWEEP_ROWS};
+use crate::limits::{DEVICES, FACT_BATCH, SESSION_ROWS, SESSIONS_LISTED, SWEEP_ROWS};
 use crate::rows::{BudgetRow, DeviceRow, FlowRow, NonceRow, NumberRow, SessionRow, UserRow, is_past};
 
 /// Every table.
@@ -217,24 +217,39 @@ impl Store {
             .put("session_of", [&user.as_bytes()[..], id.as_bytes()].concat(), Vec::new())
     }
 
+    /// One that is revoked leaves its user's list: that has a row for each device at most, and few whose time has run
+    /// out and that the sweep has not reached yet.
     pub(crate) async fn swap_session(
         &self,
         id: SessionId,
         seen: &Seen<SessionRow>,
     ) -> Result<bool, StoreError> {
-        self.swap("session", id.to_vec(), seen).await
+        let mut batch = Self::expecting(Batch::new(), "session", id.to_vec(), seen).put(
+            "session",
+            id.to_vec(),
+            seen.row.encode_to_vec(),
+        );
+        if seen.row.revoked {
+            batch = batch.delete("session_of", [&seen.row.user[..], id.as_bytes()].concat());
+        }
+        Ok(self.db.commit(batch).await?.is_applied())
     }
 
+    /// The sessions of a user that go on, `own` before the others.
     pub(crate) fn sessions(
         &self,
         user: UserId,
-        limit: usize,
+        own: SessionId,
+        now: UnixMillis,
     ) -> Result<Vec<(SessionId, SessionRow)>, StoreError> {
-        let rows = self.db.scan_prefix("session_of", user.as_bytes(), limit)?;
+        let rows = self.db.scan_prefix("session_of", user.as_bytes(), SESSION_ROWS)?;
         let ids = rows.iter().filter_map(|(key, _)| SessionId::from_slice(key.get(16..)?).ok());
         let mut sessions = Vec::new();
-        for id in ids {
-            if let Some(seen) = self.session(id)? {
+        for id in std::iter::once(own).chain(ids.filter(|id| *id != own)) {
+            if sessions.len() == SESSIONS_LISTED {
+                break;
+            }
+            if let Some(seen) = self.session(id)?.filter(|seen| seen.row.is_live(now)) {
                 sessions.push((id, seen.row));
             }
         }

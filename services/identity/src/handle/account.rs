@@ -10,9 +10,6 @@ use crate::error;
 use crate::limits::CAS_TRIES;
 use crate::rows::{SessionRow, UserRow};
 
-/// Sessions that are listed.
-const LISTED: usize = 64;
-
 impl Handle {
     /// Lets a caller at an account if their session goes on: a token outlives it by minutes, and who was thrown out
     /// must not throw out others meanwhile.
@@ -46,9 +43,9 @@ impl Handle {
         Err(error::busy())
     }
 
-    pub(crate) fn sessions(&self, user: UserId) -> Result<Vec<(SessionId, SessionRow)>, Error> {
-        let all = self.store.sessions(user, LISTED).map_err(|error| error::store(&error))?;
-        Ok(all.into_iter().filter(|(_, row)| !row.revoked).collect())
+    pub(crate) fn sessions(&self, caller: &Caller) -> Result<Vec<(SessionId, SessionRow)>, Error> {
+        let sessions = self.store.sessions(caller.user, caller.session, self.now());
+        sessions.map_err(|error| error::store(&error))
     }
 
     /// Ends a session of the user's own; one that is not theirs is not told apart from one that does not exist.

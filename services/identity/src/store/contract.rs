@@ -10,7 +10,7 @@ use super::{
     Enroll, Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, TABLES, device_key, number_budget,
     prefix_budget,
 };
-use crate::limits::{DEVICES, SWEEP_ROWS};
+use crate::limits::{DEVICES, SESSION_ROWS, SESSIONS_LISTED, SWEEP_ROWS};
 use crate::rows::{BudgetRow, DeviceRow, FlowRow, NonceRow, SessionRow};
 
 const ANNA: UserId = UserId::new([1; 16]);
@@ -47,7 +47,7 @@ async fn enroll(store: &Store, n: u64, fresh: UserId, session: u8, flow: (FlowId
         fresh,
         nickname: "",
         device: &device("phone"),
-        session: (SessionId::new([session; 16]), SessionRow::default()),
+        session: (SessionId::new([session; 16]), live()),
         flow: (&flow.0, flow.1),
         now: NOW,
     };
@@ -59,6 +59,17 @@ async fn begin(store: &Store, device: u32, id: SessionId, row: SessionRow) -> bo
     let row = SessionRow { user: ANNA.to_vec(), device, ..row };
     let seen = store.see("device", &device_key(ANNA, DeviceId(device))).expect("read");
     store.begin_session((ANNA, DeviceId(device)), &seen, (id, &row)).await.expect("no error")
+}
+
+/// A session that goes on at [`NOW`].
+fn live() -> SessionRow {
+    SessionRow { refresh_expires_ms: NOW.0 + 1, ..Default::default() }
+}
+
+/// The first byte and the device of each session that is listed.
+fn listed(store: &Store, user: UserId, own: SessionId) -> Vec<(u8, u32)> {
+    let sessions = store.sessions(user, own, NOW).expect("read");
+    sessions.iter().map(|(id, row)| (id.as_bytes()[0], row.device)).collect()
 }
 
 async fn a_flow_is_changed_by_one_of_two(url: &StoreUrl) {
@@ -111,9 +122,7 @@ async fn a_proven_number_becomes_a_user_and_then_its_devices(url: &StoreUrl) {
     let second = store.device(ANNA, DeviceId(2)).expect("read").expect("there");
     assert_eq!(second.row, DeviceRow { session: vec![2; 16], ..device("phone") });
     assert!(store.device(ANNA, DeviceId(3)).expect("read").is_none());
-    let sessions = store.sessions(ANNA, 9).expect("read");
-    let devices: Vec<_> = sessions.iter().map(|(id, row)| (id.as_bytes()[0], row.device)).collect();
-    assert_eq!(devices, [(1, 1), (2, 2)]);
+    assert_eq!(listed(&store, ANNA, SessionId::new([2; 16])), [(2, 2), (1, 1)], "one's own first");
 }
 
 async fn of_two_with_one_number_one_is_quicker(url: &StoreUrl) {
@@ -151,15 +160,13 @@ async fn sessions_and_names_are_changed_by_one_of_two(url: &StoreUrl) {
     let store = open(url, &chassis);
     let id = SessionId::new([5; 16]);
     assert!(store.session(id).expect("read").is_none());
-    assert!(begin(&store, 1, id, SessionRow::default()).await);
+    assert!(begin(&store, 1, id, live()).await);
     let mut one = store.session(id).expect("read").expect("there");
     let other = one.clone();
     one.row.revoked = true;
     assert!(store.swap_session(id, &one).await.expect("no error"));
     assert!(!store.swap_session(id, &other).await.expect("no error"));
     assert!(store.session(id).expect("read").expect("there").row.revoked);
-    assert_eq!(store.sessions(ANNA, 9).expect("read").len(), 1);
-    assert!(store.sessions(BEN, 9).expect("read").is_empty());
     assert!(store.set_nickname(ANNA, "Anna").await.expect("no error"));
     assert_eq!(store.user(ANNA).expect("read").expect("there").nickname, "Anna");
 }
@@ -168,18 +175,46 @@ async fn a_device_begins_one_session_of_two(url: &StoreUrl) {
     let chassis = Chassis::for_tests(1);
     let store = open(url, &chassis);
     let (one, other) = (SessionId::new([5; 16]), SessionId::new([6; 16]));
-    let row = SessionRow::default();
+    let row = live();
     let race =
         futures::future::join(begin(&store, 1, one, row.clone()), begin(&store, 1, other, row.clone()));
     assert_eq!(race.await, (true, false), "it saw a device without");
     close(store, chassis).await;
     let store = open(url, &Chassis::for_tests(1));
     assert!(store.session(other).expect("read").is_none());
-    assert_eq!(store.sessions(ANNA, 9).expect("read").len(), 1);
+    assert_eq!(listed(&store, ANNA, one), [(5, 1)]);
     let holder = |n| store.device(ANNA, DeviceId(n)).expect("read").expect("there").row.session;
     assert_eq!(holder(1), one.to_vec());
     assert!(begin(&store, 2, other, row.clone()).await, "another device");
     assert_eq!((holder(1), holder(2)), (one.to_vec(), other.to_vec()));
+}
+
+async fn sessions_that_go_on_are_listed_whatever_has_ended(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let id = |n: u8| SessionId::new([n; 16]);
+    let (many, own) = (SESSIONS_LISTED as u8, id(200));
+    // In key order before those that go on: as many that were revoked as are listed, and as many that have run out.
+    for n in 0..many {
+        assert!(begin(&store, 1, id(n), live()).await);
+        let mut seen = store.session(id(n)).expect("read").expect("there");
+        seen.row.revoked = true;
+        assert!(store.swap_session(id(n), &seen).await.expect("no error"));
+        assert!(begin(&store, 1, id(many + n), SessionRow::default()).await);
+    }
+    let rows = store.db.scan_prefix("session_of", ANNA.as_bytes(), SESSION_ROWS).expect("read");
+    assert_eq!(rows.len(), SESSIONS_LISTED, "what was revoked is not looked at any more");
+    assert!(begin(&store, 1, id(199), live()).await);
+    assert!(begin(&store, 2, own, live()).await);
+    close(store, chassis).await;
+    let store = open(url, &Chassis::for_tests(1));
+    assert_eq!(listed(&store, ANNA, own), [(200, 2), (199, 1)]);
+    assert!(listed(&store, BEN, SessionId::new([9; 16])).is_empty());
+    for n in 128..128 + many {
+        assert!(begin(&store, 3, id(n), live()).await);
+    }
+    let sessions = listed(&store, ANNA, own);
+    assert_eq!((sessions.len(), sessions[0]), (SESSIONS_LISTED, (200, 2)), "one's own is among them");
 }
 
 async fn budgets_are_kept_apart_and_survive(url: &StoreUrl) {
@@ -294,8 +329,7 @@ async fn a_session_that_is_renewed_just_now_is_not_swept(url: &StoreUrl) {
     assert_eq!(swept.expect("no error"), 0, "it saw an older row");
     assert_eq!(store.sweep_sessions(&mut after, NOW).await.expect("swept"), 1, "the other one, next time");
     assert_eq!(store.session(ids[0]).expect("read").expect("there").row, seen.row);
-    let listed: Vec<_> = store.sessions(ANNA, 9).expect("read").into_iter().map(|(id, _)| id).collect();
-    assert_eq!(listed, [ids[0]]);
+    assert_eq!(listed(&store, ANNA, ids[1]), [(1, 0)]);
 }
 
 macro_rules! suite {
@@ -326,6 +360,7 @@ suite! {
     a_user_has_so_many_devices
     sessions_and_names_are_changed_by_one_of_two
     a_device_begins_one_session_of_two
+    sessions_that_go_on_are_listed_whatever_has_ended
     budgets_are_kept_apart_and_survive
     a_nonce_is_taken_once
     a_fact_stays_until_that_one_is_dropped

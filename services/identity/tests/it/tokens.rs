@@ -5,7 +5,7 @@ use std::time::Duration;
 use dialtone_bus::{Subscription, subjects};
 use dialtone_chassis::Secrets;
 use dialtone_chassis::auth::Caller;
-use dialtone_identity::limits::{ACCESS_LIFE, REFRESH_GRACE, REFRESH_LIFE, SWEEP_EVERY};
+use dialtone_identity::limits::{ACCESS_LIFE, REFRESH_GRACE, REFRESH_LIFE, SESSIONS_LISTED, SWEEP_EVERY};
 use dialtone_proto::bus::v1::SessionEnded;
 use dialtone_proto::identity::v1::{self as proto, Tokens};
 use dialtone_vocab::{DeviceId, PhoneNumber, Reason, SessionId, UserId};
@@ -167,6 +167,26 @@ async fn sessions_are_listed_until_they_are_revoked() {
     let short = proto::RevokeSessionRequest { session_id: vec![1; 3] };
     let refused = world.account().revoke_session(with(&laptop.access, short)).await;
     assert_eq!(reason(refused), Reason::FieldInvalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_goes_on_is_listed_however_many_have_ended() {
+    let mut world = world().await;
+    let mut phone = world.register(ANNA, 1, "").await.tokens.expect("tokens");
+    let laptop = world.second_device(ANNA).await;
+    for _ in 0..4 * SESSIONS_LISTED {
+        world.logout(&phone.access).await;
+        phone = world.by_key(ANNA, 1, 1).await;
+    }
+    let listed = world.sessions(&laptop.access).await;
+    let ids: Vec<_> = listed.iter().map(|session| &session.session_id).collect();
+    assert_eq!(ids, [&laptop.session_id, &phone.session_id], "one's own first");
+    world.pass(REFRESH_LIFE - Duration::from_secs(60)).await;
+    let renewed = world.by_key(ANNA, 1, 1).await;
+    world.pass(Duration::from_secs(60)).await;
+    let listed = world.sessions(&renewed.access).await;
+    assert_eq!(listed.len(), 1, "the laptop's has run out");
+    assert!(listed[0].current);
 }
 
 #[tokio::test(start_paused = true)]
