@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dialtone_bus::{Bus, Fan, subjects};
 use dialtone_chassis::Chassis;
-use dialtone_log::{Log, LogError, LogStore, Source, Write};
+use dialtone_log::{Back, Log, LogError, LogStore, Source, Write};
 use dialtone_proto::bus::v1::{
     MoClaim, MoClaimed, Offer, OfferAnswers, OfferEntry, OfferedMessage, OfflineItem, Owner, SmsSubmit,
     ToOffline, offer_entry, offline_item, sms_submit,
@@ -110,20 +110,33 @@ impl Inbound {
 
     /// Everything since the floor that was not taken by its receiver yet.
     fn restore(&mut self, floor: u64) -> Result<(), LogError> {
-        let mut from = floor;
+        for (idx, sms) in self.since(floor, |_| true)? {
+            self.opened(idx, sms);
+        }
+        Ok(())
+    }
+
+    /// The settled SMS from an entry on that are wanted.
+    fn since(
+        &self,
+        mut from: u64,
+        wanted: impl Fn(&InboundSms) -> bool,
+    ) -> Result<Vec<(u64, InboundSms)>, LogError> {
+        let mut found = Vec::new();
         while from <= self.log.tail() {
             let page =
                 self.logs.read(self.log.id(), from, self.log.tail(), EVENTS, self.chassis.clock.now())?;
             for entry in &page.entries {
                 if let Ok(InboundEntry { entry: Some(Kind::Sms(sms)) }) =
                     InboundEntry::decode(&entry.content[..])
+                    && wanted(&sms)
                 {
-                    self.opened(entry.idx, sms);
+                    found.push((entry.idx, sms));
                 }
             }
             from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
         }
-        Ok(())
+        Ok(found)
     }
 
     fn opened(&mut self, idx: u64, sms: InboundSms) {
@@ -384,8 +397,10 @@ impl Inbound {
         if LogId::from_slice(&answers.source) != Ok(self.log.id()) || answers.wait {
             return;
         }
-        if answers.expected {
-            source.expected(answers.taken);
+        if answers.expected
+            && let Back::Below { taken } = source.expected(answers.taken)
+        {
+            return self.lost(receiver, taken);
         }
         for answer in answers.answers {
             if source.answered(answer.position)
@@ -398,6 +413,20 @@ impl Inbound {
         let floor = self.open.first_key_value().map_or(self.log.tail() + 1, |(idx, _)| *idx);
         self.log.mark("floor", floor);
         self.log.flush_marks();
+    }
+
+    /// A receiver has only what is up to `taken`, though it had answered for more: the rest is offered again.
+    fn lost(&mut self, receiver: UserId, taken: u64) {
+        tracing::error!("a receiver lost what it had taken: a defect; it is offered again");
+        metrics::receiver_lost();
+        match self.since(taken + 1, |sms| sms.receiver == receiver.as_bytes()) {
+            Ok(again) => {
+                self.sources.insert(receiver, Source::new(taken));
+                again.into_iter().for_each(|(idx, sms)| self.opened(idx, sms));
+            }
+            // The offer that it refused goes out again, and so this does.
+            Err(error) => tracing::error!(%error, "the inbound log could not be read"),
+        }
     }
 }
 

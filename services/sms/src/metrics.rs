@@ -15,6 +15,12 @@ static MT: LazyLock<Counter<u64>> = LazyLock::new(|| {
 static MO: LazyLock<Counter<u64>> = LazyLock::new(|| {
     METER.u64_counter("dialtone_sms_mo").with_description("SMS from phones, by what became of them").build()
 });
+static RECEIVER_LOST: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    METER
+        .u64_counter("dialtone_sms_receiver_lost")
+        .with_description("Inboxes that lost what they had taken: a defect")
+        .build()
+});
 static SEGMENTS: LazyLock<Counter<u64>> = LazyLock::new(|| {
     METER
         .u64_counter("dialtone_sms_segments")
@@ -36,6 +42,10 @@ pub(crate) fn mt(event: &'static str) {
 /// `incomplete`.
 pub(crate) fn mo(event: &'static str) {
     MO.add(1, &[KeyValue::new("event", event)]);
+}
+
+pub(crate) fn receiver_lost() {
+    RECEIVER_LOST.add(1, &[]);
 }
 
 pub(crate) fn segments(n: usize) {

@@ -193,6 +193,39 @@ async fn it_is_offered_until_the_inbox_has_it_also_after_a_restart() {
     world.no_offer(&mut peer).await;
 }
 
+/// How many inboxes of this process lost something so far.
+fn receivers_lost() -> f64 {
+    let families = telemetry().registry.gather();
+    let family = families.iter().find(|family| family.name() == "dialtone_sms_receiver_lost_total");
+    family.map_or(0.0, |family| family.get_metric()[0].get_counter().get_value())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_lost_what_it_had_taken_is_counted_and_gets_it_again_and_nobody_elses() {
+    let (mut world, mut peer) = conversation(&MemoryDisk::new()).await;
+    world.sends([by(BEN, message(2, "your parcel"))]).await;
+    peer.taken("b").await;
+    for (to, text) in [(POOL[0], "yes"), (POOL[1], "for Ben"), (POOL[0], "at eight")] {
+        assert_eq!(peer.delivered(mo(STRANGER, to, text.as_bytes())).await, Status::EsmeRok);
+        world.offered().await;
+    }
+    assert_eq!(peer.delivered(mo(STRANGER, POOL[0], b"or nine")).await, Status::EsmeRok);
+    // Anna's inbox had taken entries 1 and 3 of the log.
+    let offer = world.offer().await;
+    assert_eq!((offer.prev, offer.entries.len()), (3, 1));
+    world.expects(&offer, 1).await;
+    let again = world.offer().await;
+    assert_eq!((again.prev, again.settled), (1, 1));
+    world.keep(&again).await;
+    let positions: Vec<_> = again.entries.iter().map(|entry| entry.position).collect();
+    assert_eq!(positions, [3, 4], "hers, in order");
+    // No other test of this process has such an inbox.
+    assert!((receivers_lost() - 1.0).abs() < 0.1);
+    assert_eq!(peer.delivered(mo(STRANGER, POOL[0], b"ten?")).await, Status::EsmeRok);
+    assert_eq!(world.offered().await, shown("ten?"), "it goes on");
+    world.no_offer(&mut peer).await;
+}
+
 fn octets(units: &[u16]) -> Vec<u8> {
     units.iter().flat_map(|unit| unit.to_be_bytes()).collect()
 }

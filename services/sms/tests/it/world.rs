@@ -1,10 +1,11 @@
 //! An SMS service with its surroundings.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use dialtone_bus::{Bus, Subscription, subjects};
+use dialtone_chassis::telemetry::{self, Telemetry};
 use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Secrets};
 use dialtone_proto::bus::v1::{
     MoClaim, MoClaimed, Offer, OfferAnswer, OfferAnswers, SmsItem, SmsResult, SmsResultTaken, SmsSubmit,
@@ -117,7 +118,14 @@ pub(crate) async fn world_on(disk: &MemoryDisk) -> World {
     start(Setup { disk: disk.clone(), ..Setup::default() }).await
 }
 
+/// The metrics of this process, set up before anything is counted.
+pub(crate) fn telemetry() -> &'static Telemetry {
+    static TELEMETRY: OnceLock<Telemetry> = OnceLock::new();
+    TELEMETRY.get_or_init(|| telemetry::metrics_only().expect("metrics"))
+}
+
 pub(crate) async fn start(setup: Setup) -> World {
+    telemetry();
     let chassis = Chassis::for_tests(1);
     let bus = Bus::local(&chassis);
     let services = ["routing", "offline", "sms", "identity"];
@@ -311,6 +319,18 @@ impl World {
             source: offer.source.clone(),
             receiver: offer.receiver.clone(),
             answers: offer.entries.iter().map(|entry| kept(entry.position)).collect(),
+            ..OfferAnswers::default()
+        };
+        self.tell(sms_item::Item::Answers(answers)).await;
+    }
+
+    /// The inbox says that it has only what is up to `taken`.
+    pub(crate) async fn expects(&self, offer: &Offer, taken: u64) {
+        let answers = OfferAnswers {
+            source: offer.source.clone(),
+            receiver: offer.receiver.clone(),
+            expected: true,
+            taken,
             ..OfferAnswers::default()
         };
         self.tell(sms_item::Item::Answers(answers)).await;
