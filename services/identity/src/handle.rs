@@ -228,13 +228,14 @@ impl Handle {
             if !self.store.swap_flow(id, &seen).await.map_err(|error| error::store(&error))? {
                 continue;
             }
-            let mut seen = self.seen(id)?;
+            // The try is for the code that it was counted for: another one may have been sent meanwhile.
+            let mut seen = seen.written();
             let verdict = seen.row.compare(self.code_mac(id, code));
             if verdict == CodeVerdict::Passed {
                 if !self.store.swap_flow(id, &seen).await.map_err(|error| error::store(&error))? {
                     return Err(error::busy());
                 }
-                seen = self.seen(id)?;
+                seen = seen.written();
             }
             metrics::flow(
                 seen.row.login,

@@ -40,6 +40,14 @@ pub(crate) struct Seen<T> {
     bytes: Option<Bytes>,
 }
 
+impl<T: Message> Seen<T> {
+    /// As it stands after it was written, whatever others have written since.
+    pub(crate) fn written(self) -> Self {
+        let bytes = Some(self.row.encode_to_vec().into());
+        Self { bytes, ..self }
+    }
+}
+
 /// Identity's store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {

@@ -84,9 +84,14 @@ async fn a_flow_is_changed_by_one_of_two(url: &StoreUrl) {
     assert!(!store.swap_flow(&FLOW, &other).await.expect("no error"), "it saw an older row");
     assert!(!store.add_mo(&FLOW, &other).await.expect("no error"));
     assert_eq!(store.flow_of_mo("ABC").expect("read"), None);
+    let mut on = one.written();
+    let late = on.clone();
+    on.row.tries_left = 3;
+    assert!(store.swap_flow(&FLOW, &on).await.expect("no error"), "it knows what it wrote");
+    assert!(!store.swap_flow(&FLOW, &late).await.expect("no error"), "and what it has not seen");
     close(store, chassis).await;
     let store = open(url, &Chassis::for_tests(1));
-    assert_eq!(store.flow(&FLOW).expect("read").expect("there").row, one.row);
+    assert_eq!(store.flow(&FLOW).expect("read").expect("there").row, on.row);
 }
 
 async fn a_text_leads_to_its_flow(url: &StoreUrl) {
