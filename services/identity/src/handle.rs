@@ -172,31 +172,20 @@ impl Handle {
         Ok(seen.row)
     }
 
-    /// Budgets are consumed durably before anything is sent; without a store nothing is sent.
+    /// Budgets are consumed durably before anything is sent; without a store nothing is sent. Both at once: neither
+    /// pays for what the other one refuses.
     async fn take_budget(&self, number: PhoneNumber) -> Result<(), Error> {
         let spent = |wait| Error::new(Reason::SmsBudget, "too many SMS to this number").retry_after(wait);
-        let (key, most) = (number_budget(self.key.hash(number)), self.config.prefix_sms_per_hour);
-        // Looked at first, so that neither budget pays for what the other one refuses.
-        let seen = self.store.budget(&key).map_err(|error| error::store(&error))?;
-        seen.row.wait(self.now()).map_or(Ok(()), |wait| Err(spent(wait)))?;
-        self.take(prefix_budget(number), |row, now| row.take_flat(most, PREFIX_PERIOD, now))
-            .await?
-            .map_err(spent)?;
-        self.take(key, crate::rows::BudgetRow::take).await?.map_err(spent)
-    }
-
-    async fn take(
-        &self,
-        key: Vec<u8>,
-        take: impl Fn(&mut crate::rows::BudgetRow, UnixMillis) -> Result<(), std::time::Duration>,
-    ) -> Result<Result<(), std::time::Duration>, Error> {
+        let (of_number, of_prefix) = (number_budget(self.key.hash(number)), prefix_budget(number));
+        let most = self.config.prefix_sms_per_hour;
         for _ in 0..CAS_TRIES {
-            let mut seen = self.store.budget(&key).map_err(|error| error::store(&error))?;
-            if let Err(wait) = take(&mut seen.row, self.now()) {
-                return Ok(Err(wait));
-            }
-            if self.store.swap_budget(key.clone(), &seen).await.map_err(|error| error::store(&error))? {
-                return Ok(Ok(()));
+            let mut own = self.store.budget(&of_number).map_err(|error| error::store(&error))?;
+            let mut shared = self.store.budget(&of_prefix).map_err(|error| error::store(&error))?;
+            own.row.take(self.now()).map_err(spent)?;
+            shared.row.take_flat(most, PREFIX_PERIOD, self.now()).map_err(spent)?;
+            let taken = self.store.swap_budgets([(&of_number, &own), (&of_prefix, &shared)]).await;
+            if taken.map_err(|error| error::store(&error))? {
+                return Ok(());
             }
         }
         Err(error::busy())

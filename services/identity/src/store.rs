@@ -126,8 +126,20 @@ impl Store {
         self.see("sms_budget", key)
     }
 
-    pub(crate) async fn swap_budget(&self, key: Vec<u8>, seen: &Seen<BudgetRow>) -> Result<bool, StoreError> {
-        self.swap("sms_budget", key, seen).await
+    /// Writes the budgets that one SMS is charged to if all of them still are as they were seen.
+    pub(crate) async fn swap_budgets(
+        &self,
+        budgets: [(&[u8], &Seen<BudgetRow>); 2],
+    ) -> Result<bool, StoreError> {
+        let mut batch = Batch::new();
+        for (key, seen) in budgets {
+            batch = Self::expecting(batch, "sms_budget", key.to_vec(), seen).put(
+                "sms_budget",
+                key,
+                seen.row.encode_to_vec(),
+            );
+        }
+        Ok(self.db.commit(batch).await?.is_applied())
     }
 
     pub(crate) fn owner(&self, number: PhoneNumber) -> Result<Option<(UserId, u64)>, StoreError> {

@@ -66,6 +66,17 @@ fn live() -> SessionRow {
     SessionRow { refresh_expires_ms: NOW.0 + 1, ..Default::default() }
 }
 
+/// A budget as it is, with one more taken.
+fn charged(store: &Store, key: &[u8]) -> Seen<BudgetRow> {
+    let mut seen = store.budget(key).expect("read");
+    seen.row.count += 1;
+    seen
+}
+
+async fn charge(store: &Store, budgets: [(&[u8], &Seen<BudgetRow>); 2]) -> bool {
+    store.swap_budgets(budgets).await.expect("no error")
+}
+
 /// The first byte and the device of each session that is listed.
 fn listed(store: &Store, user: UserId, own: SessionId) -> Vec<(u8, u32)> {
     let sessions = store.sessions(user, own, NOW).expect("read");
@@ -225,18 +236,25 @@ async fn sessions_that_go_on_are_listed_whatever_has_ended(url: &StoreUrl) {
 async fn budgets_are_kept_apart_and_survive(url: &StoreUrl) {
     let chassis = Chassis::for_tests(1);
     let store = open(url, &chassis);
-    let key = number_budget(NumberHash::new([9; 16]));
-    let mut seen = store.budget(&key).expect("read");
-    assert_eq!(seen.row, BudgetRow::default());
-    let late = seen.clone();
-    seen.row.count = 3;
-    assert!(store.swap_budget(key.clone(), &seen).await.expect("no error"));
-    assert!(!store.swap_budget(key.clone(), &late).await.expect("no error"));
-    assert_eq!(store.budget(&prefix_budget(number(1))).expect("read").row, BudgetRow::default());
+    let (own, prefix) = (number_budget(NumberHash::new([9; 16])), prefix_budget(number(1)));
+    assert_eq!(store.budget(&own).expect("read").row, BudgetRow::default());
+    assert!(charge(&store, [(&own, &charged(&store, &own)), (&prefix, &charged(&store, &prefix))]).await);
+    assert_eq!(store.budget(&number_budget(NumberHash::new([8; 16]))).expect("read").row.count, 0);
     assert_eq!(prefix_budget(number(1)), prefix_budget(number(99)));
     close(store, chassis).await;
     let store = open(url, &Chassis::for_tests(1));
-    assert_eq!(store.budget(&key).expect("read").row.count, 3);
+    assert_eq!([&own, &prefix].map(|key| store.budget(key).expect("read").row.count), [1, 1]);
+}
+
+async fn budgets_are_charged_together_or_not_at_all(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let (own, prefix) = (number_budget(NumberHash::new([9; 16])), prefix_budget(number(1)));
+    let (late_own, late_prefix) = (charged(&store, &own), charged(&store, &prefix));
+    assert!(charge(&store, [(&own, &late_own), (&prefix, &late_prefix)]).await);
+    assert!(!charge(&store, [(&own, &late_own), (&prefix, &charged(&store, &prefix))]).await);
+    assert!(!charge(&store, [(&own, &charged(&store, &own)), (&prefix, &late_prefix)]).await);
+    assert_eq!([&own, &prefix].map(|key| store.budget(key).expect("read").row.count), [1, 1]);
 }
 
 async fn a_nonce_is_taken_once(url: &StoreUrl) {
@@ -367,6 +385,7 @@ suite! {
     a_device_begins_one_session_of_two
     sessions_that_go_on_are_listed_whatever_has_ended
     budgets_are_kept_apart_and_survive
+    budgets_are_charged_together_or_not_at_all
     a_nonce_is_taken_once
     a_fact_stays_until_that_one_is_dropped
     the_sweep_takes_what_is_over_and_nothing_else

@@ -11,6 +11,7 @@ use dialtone_proto::identity::v1 as proto;
 use dialtone_proto::identity::v1::registration_client::RegistrationClient;
 use dialtone_store::{MemoryDisk, StoreUrl};
 use dialtone_vocab::Reason;
+use futures::future::join_all;
 
 use crate::world::*;
 
@@ -84,6 +85,30 @@ async fn a_prefix_has_a_budget_for_an_hour() {
     world.pass(told).await;
     let third = world.create("+14155550103").await.flow_id;
     world.send_code(&third).await.expect("the next hour");
+}
+
+/// Asks at once for a code to each of these numbers; how many were let through.
+async fn let_through(world: &World, numbers: &[String]) -> usize {
+    let flows = join_all(numbers.iter().map(|number| world.create(number))).await;
+    let outcomes = join_all(flows.iter().map(|flow| world.send_code(&flow.flow_id))).await;
+    let (sent, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert!(refused.into_iter().all(|outcome| wait(outcome).0 == Reason::SmsBudget));
+    sent.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ask_at_once_are_let_through_as_often_as_both_budgets_have_it() {
+    let mut world = start(5).await;
+    assert_eq!(let_through(&world, &vec![ANNA.to_owned(); 20]).await, 1, "a number has one at a time");
+    let numbers: Vec<_> = (10..30).map(|n| format!("+141555501{n}")).collect();
+    assert_eq!(let_through(&world, &numbers).await, 4, "the prefix has paid for one only");
+    let states = join_all(numbers.iter().map(|number| world.create(number))).await;
+    let paid = states.iter().filter(|state| state.next_sms_seconds > 0).count();
+    assert_eq!(paid, 4, "a number does not pay for what its prefix refused");
+    for _ in 0..5 {
+        world.sms().await;
+    }
+    world.no_sms().await;
 }
 
 #[tokio::test(start_paused = true)]
