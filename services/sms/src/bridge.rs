@@ -344,6 +344,10 @@ impl Bridge {
             return Ok(if under_way { Reported::Unknown } else { Reported::Done });
         };
         let Some(mut row) = self.store.row(&id)? else { return Ok(Reported::Done) };
+        // Of a part after the one that failed: no later word changes an end that was told.
+        if row.progress == Progress::Ended as u32 {
+            return Ok(Reported::Done);
+        }
         row.delivered += u32::from(receipt.delivered);
         let result = match (receipt.delivered, row.delivered >= row.parts) {
             (false, _) => self.result(&row, FateKind::SmsFailed, "UNDELIVERABLE"),

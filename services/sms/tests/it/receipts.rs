@@ -142,6 +142,29 @@ async fn a_text_in_parts_is_delivered_with_its_last_and_fails_with_its_first_tha
 }
 
 #[tokio::test(start_paused = true)]
+async fn receipts_after_the_end_are_told_to_nobody_and_write_nothing() {
+    let slow = Duration::from_secs(1);
+    let mut world = world_on(&MemoryDisk::with_delay(slow..=slow)).await;
+    let mut peer = world.operator().await;
+    world.sends([message(1, &"a".repeat(400))]).await;
+    for id in ["1", "2", "3"] {
+        peer.taken(id).await;
+    }
+    assert_eq!(world.result().await.1, FateKind::SmsSubmitted);
+    assert_eq!(peer.delivered(undelivered("1")).await, Status::EsmeRok);
+    assert_eq!(world.result().await.1, FateKind::SmsFailed);
+    world.pass(&mut peer, Duration::from_secs(5)).await;
+    let clock = world.chassis.clock.clone();
+    while clock.timeout(Duration::from_millis(10), world.told()).await.is_ok() {}
+    let began = clock.instant();
+    for late in [undelivered("2"), delivered("3"), delivered("2")] {
+        assert_eq!(peer.delivered(late).await, Status::EsmeRok);
+    }
+    assert_eq!(clock.instant(), began, "no write was waited for");
+    assert!(clock.timeout(Duration::from_secs(10), world.told()).await.is_err(), "it failed once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn receipts_that_say_nothing_final_or_of_nothing_of_ours_are_taken_and_forgotten() {
     let mut world = world().await;
     let mut peer = world.operator().await;
