@@ -43,7 +43,8 @@ struct Handset {
     last_id: u64,
     watchers: Vec<mpsc::Sender<Sms>>,
     parts: Parts<()>,
-    held: Vec<(String, Short)>,
+    /// What came while it was off; with the id for the receipt, if an operator submitted it.
+    held: Vec<(Option<String>, Short)>,
 }
 
 struct State {
@@ -187,30 +188,24 @@ impl State {
         self.last_message += 1;
         let id = format!("{:08x}{:x}", self.run & 0xffff_ffff, self.last_message);
         let handset = self.handset(&short.to).ok_or(CommandStatus::EsmeRsubmitfail)?;
-        if !handset.off {
-            self.arrive(&id, short);
-        } else if handset.held.len() < HANDSET_SMS {
-            handset.held.push((id.clone(), short));
-        } else {
+        if !handset.has_room(1) {
             return Err(CommandStatus::EsmeRmsgqful);
         }
+        self.arrive(Some(id.clone()), short);
+        self.hand_out();
         Ok(id)
     }
 
-    /// A part reaches its handset; the receipt goes back, the text is shown when it is whole.
-    fn arrive(&mut self, id: &str, short: Short) {
-        let receipt = Short {
-            from: short.to.clone(),
-            to: short.from.clone(),
-            encoding: Encoding::Gsm7,
-            part: None,
-            octets: receipt_text(id, true).into_bytes(),
-        };
-        if let Some(handset) = self.handsets.get_mut(&short.to) {
-            handset.take(short, &self.chassis.clock);
+    /// A part reaches its handset, or waits until that is on; the text is shown when it is whole.
+    fn arrive(&mut self, id: Option<String>, short: Short) {
+        let Some(handset) = self.handsets.get_mut(&short.to) else { return };
+        if handset.off {
+            return handset.held.push((id, short));
         }
-        self.outgoing.push_back(Outgoing { short: receipt, receipt: true });
-        self.hand_out();
+        if let Some(id) = id {
+            self.outgoing.push_back(receipt(&id, &short));
+        }
+        handset.take(short, &self.chassis.clock);
     }
 
     fn send(&mut self, from: &str, to: &str, content: &str) -> Result<(), Error> {
@@ -220,6 +215,12 @@ impl State {
             return Err(busy("too much waits for a bind"));
         }
         self.handset(from).ok_or_else(|| busy("too many handsets"))?;
+        let to_phone = !self.service_numbers.contains(to);
+        if to_phone
+            && !self.handset(to).ok_or_else(|| busy("too many handsets"))?.has_room(segments.parts.len())
+        {
+            return Err(busy("too much waits for a phone that is off"));
+        }
         self.last_message += 1;
         let reference = u16::from(self.last_message.to_be_bytes()[7]);
         let total = u8::try_from(segments.parts.len()).map_err(|_| too_long())?;
@@ -227,11 +228,10 @@ impl State {
             let part = (total > 1).then_some((reference, total, place));
             let short =
                 Short { from: from.to_owned(), to: to.to_owned(), encoding: segments.encoding, part, octets };
-            if self.service_numbers.contains(to) {
-                self.outgoing.push_back(Outgoing { short, receipt: false });
+            if to_phone {
+                self.arrive(None, short);
             } else {
-                let clock = self.chassis.clock.clone();
-                self.handset(to).ok_or_else(|| busy("too many handsets"))?.take(short, &clock);
+                self.outgoing.push_back(Outgoing { short, receipt: false });
             }
         }
         self.hand_out();
@@ -255,10 +255,23 @@ impl State {
         handset.off = !on;
         if on {
             for (id, short) in std::mem::take(&mut handset.held) {
-                self.arrive(&id, short);
+                self.arrive(id, short);
             }
+            self.hand_out();
         }
     }
+}
+
+/// What an operator hears when a part has arrived.
+fn receipt(id: &str, short: &Short) -> Outgoing {
+    let short = Short {
+        from: short.to.clone(),
+        to: short.from.clone(),
+        encoding: Encoding::Gsm7,
+        part: None,
+        octets: receipt_text(id, true).into_bytes(),
+    };
+    Outgoing { short, receipt: true }
 }
 
 fn busy(why: &'static str) -> Error {
@@ -275,6 +288,11 @@ impl Handset {
             parts: Parts::new(HANDSET_PARTS, HANDSET_PARTS, THROTTLED_WITHIN),
             held: Vec::new(),
         }
+    }
+
+    /// Whether so much more may wait for it, if it is off.
+    fn has_room(&self, parts: usize) -> bool {
+        !self.off || self.held.len() + parts <= HANDSET_SMS
     }
 
     /// Takes a part; the text is shown when all are there. A part for which there is no room is lost.

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use dialtone_chassis::{Channel, Chassis, Error, listen, server};
+use dialtone_proto::bus::v1::SmsSubmit;
 use dialtone_proto::sms::sim::v1::handsets_client::HandsetsClient;
 use dialtone_proto::sms::sim::v1::{SendSmsRequest, SetPowerRequest};
 use dialtone_proto::types::v1::FateKind;
 use dialtone_sms::centre::Centre;
+use dialtone_sms::limits::HANDSET_SMS;
 use dialtone_vocab::Reason;
 
 use crate::world::*;
@@ -54,6 +56,33 @@ async fn a_phone_that_is_off_gets_it_when_it_is_on_and_only_then_it_is_delivered
     phone.set_power(power(true)).await.expect("on");
     assert_eq!(world.result().await, (1, FateKind::SmsDelivered, String::new()));
     assert_eq!(centre.sms_of(STRANGER).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_sms_from_phone_to_phone_waits_too_until_it_is_on_and_only_so_many() {
+    let (mut world, operator, centre) = with_centre().await;
+    let mut phone = handsets(&operator, &centre);
+    let off = "+14155550177";
+    let power = |on| SetPowerRequest { number: off.into(), on };
+    phone.set_power(power(false)).await.expect("off");
+    let long = "later 😀".repeat(20);
+    phone.send_sms(text(off, &long)).await.expect("sent");
+    world.sends([SmsSubmit { to: off.into(), ..message(1, "between") }]).await;
+    assert_eq!(world.result().await.1, FateKind::SmsSubmitted);
+    for _ in 0..HANDSET_SMS - 5 {
+        phone.send_sms(text(off, "more")).await.expect("sent");
+    }
+    let refused = phone.send_sms(text(off, &long)).await.expect_err("three parts, and not all have room");
+    assert_eq!(Error::from_status(&refused).reason, Reason::Busy);
+    assert!(centre.sms_of(off).await.is_empty());
+    phone.set_power(power(true)).await.expect("on");
+    assert_eq!(world.result().await, (1, FateKind::SmsDelivered, String::new()));
+    let shown = centre.sms_of(off).await;
+    let shown: Vec<_> = shown.iter().map(|sms| (sms.from.as_str(), sms.text.as_str())).collect();
+    assert_eq!(shown[..3], [(STRANGER, long.as_str()), (POOL[0], "between"), (STRANGER, "more")]);
+    assert_eq!(shown.len(), HANDSET_SMS - 3, "as they were sent, nothing of the refused one");
+    phone.send_sms(text(off, "now")).await.expect("sent");
+    assert_eq!(centre.sms_of(off).await.last().expect("some").text, "now");
 }
 
 #[tokio::test(start_paused = true)]
