@@ -85,6 +85,7 @@ impl Bridge {
         let before = bridge.store.queued()?;
         chassis.tasks.spawn("sms submit", bridge.clone().submit_all(esme, ids, before));
         chassis.tasks.spawn("sms results", bridge.clone().tell_results());
+        chassis.tasks.spawn("sms rows sweep", bridge.store.clone().keep_swept(chassis.clone()));
         Ok(bridge)
     }
 
@@ -113,7 +114,7 @@ impl Bridge {
             metrics::mt("capped");
             return Ok(SmsTaken { refused: "SMS_BUDGET".into(), retry_after_ms: wait });
         }
-        if self.store.take(&submit).await.map_err(|error| failed(&error))? {
+        if self.store.take(&submit, self.chassis.clock.now()).await.map_err(|error| failed(&error))? {
             metrics::mt("taken");
             if self.queue.send(submit.message_id).await.is_err() {
                 tracing::debug!("stopping: it will be submitted after the next start");

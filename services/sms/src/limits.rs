@@ -67,3 +67,11 @@ pub const MO_PARTS_OF_ONE: usize = 16;
 pub const MO_PARTS_WITHIN: Duration = Duration::from_secs(60);
 /// How often a part that waits may come again; whoever delivers it yet again is refused for now.
 pub const PART_REPEATS: usize = 16;
+/// How long it is known that an SMS was taken: longer than the log of whoever asks for it, and than receipts take.
+pub const TAKEN_KEEP: Duration = Duration::from_secs(40 * 24 * 3_600);
+/// How long it is known how many SMS were taken in an hour, should the clock be set back.
+pub const SPEND_KEEP: Duration = Duration::from_secs(24 * 3_600);
+/// Between two steps of the sweep.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// Rows of each table that one step looks at.
+pub const SWEEP_ROWS: usize = 1_024;

@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `sms_taken` | message id | [`SmsRow`] |
+//! | `sms_taken` | message id | [`SmsRow`]; its text and numbers only until the operator has them |
 //! | `sms_queue` | message id | nothing: not submitted yet |
 //! | `dlr_map` | the operator's id of a part | message id |
 //! | `sms_result` | message id, kind | `SmsResult`, not yet taken |
@@ -15,6 +15,7 @@
 
 #[cfg(test)]
 mod contract;
+mod sweep;
 
 use dialtone_proto::bus::v1::{SmsResult, SmsSubmit};
 use dialtone_store::{Batch, Commit, Db, StoreError};
@@ -64,6 +65,9 @@ pub(crate) struct SmsRow {
     pub(crate) parts: u32,
     #[prost(uint32, tag = "4")]
     pub(crate) delivered: u32,
+    /// When it was taken.
+    #[prost(uint64, tag = "5")]
+    pub(crate) at_ms: u64,
 }
 
 /// The store. Cheap to clone.
@@ -87,9 +91,9 @@ impl Store {
     }
 
     /// Takes an SMS, once per message id; false if it was taken before.
-    pub(crate) async fn take(&self, submit: &SmsSubmit) -> Result<bool, StoreError> {
+    pub(crate) async fn take(&self, submit: &SmsSubmit, now: UnixMillis) -> Result<bool, StoreError> {
         let id = submit.message_id.clone();
-        let row = SmsRow { submit: Some(submit.clone()), ..SmsRow::default() };
+        let row = SmsRow { submit: Some(submit.clone()), at_ms: now.0, ..SmsRow::default() };
         let batch = Batch::new()
             .expect_absent("sms_taken", id.clone())
             .put("sms_taken", id.clone(), row.encode_to_vec())
@@ -141,7 +145,11 @@ impl Store {
         progress: Progress,
         batch: Batch,
     ) -> Result<(), StoreError> {
-        let row = SmsRow { progress: progress as u32, ..row.clone() };
+        let mut row = SmsRow { progress: progress as u32, ..row.clone() };
+        if let Some(submit) = row.submit.as_mut().filter(|_| row.progress >= Progress::Submitted as u32) {
+            // It never leaves again: nobody needs them here.
+            (submit.text, submit.to, submit.from_number) = <_>::default();
+        }
         let _always_applied: Commit = self.db.commit(batch.put("sms_taken", id, row.encode_to_vec())).await?;
         Ok(())
     }

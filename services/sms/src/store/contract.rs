@@ -9,13 +9,15 @@ use dialtone_store::{Db, MemoryDisk, StoreUrl};
 use dialtone_vocab::{NumberHash, UnixMillis, UserId};
 use futures::future::join_all;
 
+use super::sweep::Cursors;
 use super::{HOUR_MS, Progress, SCHEMA, SmsRow, Store, TABLES};
-use crate::limits::RESULTS;
+use crate::limits::{RESULTS, SPEND_KEEP, SWEEP_ROWS, TAKEN_KEEP};
 
 const ANNA: UserId = UserId::new([1; 16]);
 const BEN: UserId = UserId::new([2; 16]);
 const CARLA: UserId = UserId::new([3; 16]);
 const PHONE: NumberHash = NumberHash::new([7; 16]);
+const NOW: UnixMillis = UnixMillis(1_000_000 * HOUR_MS);
 const OTHER: NumberHash = NumberHash::new([8; 16]);
 
 fn open(url: &StoreUrl, chassis: &Chassis) -> Store {
@@ -54,10 +56,10 @@ async fn an_sms_is_taken_once_and_queued_until_something_became_of_it(url: &Stor
         let store = open(url, &chassis);
         assert_eq!(store.row(&id).expect("read"), None);
         let one = submit(1);
-        let taken = join_all((0..5).map(|_| store.take(&one)));
+        let taken = join_all((0..5).map(|_| store.take(&one, NOW)));
         let taken = taken.await.into_iter().filter(|taken| *taken.as_ref().expect("no error")).count();
         assert_eq!(taken, 1, "of five at once");
-        assert!(store.take(&submit(2)).await.expect("taken"));
+        assert!(store.take(&submit(2), NOW).await.expect("taken"));
         let row = store.row(&id).expect("read").expect("taken");
         assert_eq!((row.submit.clone(), row.progress), (Some(submit(1)), Progress::Queued as u32));
         store.submitting(&id, &row).await.expect("written");
@@ -79,7 +81,7 @@ async fn an_sms_is_taken_once_and_queued_until_something_became_of_it(url: &Stor
     store.submitted(&id, &row, &[], None, true).await.expect("written");
     assert_eq!(progress(&store, &id), Progress::Ended as u32);
     assert_eq!(store.queued().expect("read"), [vec![2; 16]]);
-    assert!(!store.take(&submit(1)).await.expect("no error"), "once and for all");
+    assert!(!store.take(&submit(1), NOW).await.expect("no error"), "once and for all");
 }
 
 async fn a_receipt_finds_its_sms_until_it_was_reported(url: &StoreUrl) {
@@ -110,7 +112,7 @@ async fn results_stay_until_they_are_taken_each_kind_for_itself(url: &StoreUrl) 
     {
         let chassis = Chassis::for_tests(1);
         let store = open(url, &chassis);
-        for kind in [FateKind::SmsSubmitted, FateKind::SmsDelivered] {
+        for kind in [FateKind::SmsDelivered, FateKind::SmsSubmitted] {
             let told = result(1, kind);
             store.submitted(&[1], &SmsRow::default(), &[], Some(&told), false).await.expect("written");
         }
@@ -122,7 +124,7 @@ async fn results_stay_until_they_are_taken_each_kind_for_itself(url: &StoreUrl) 
     assert_eq!(
         results(&store),
         [submitted.clone(), delivered.clone()],
-        "in the order in which they came to be"
+        "of one SMS in the order of its fates, whichever was written first"
     );
     store.result_taken(&submitted.message_id, submitted.kind).await.expect("written");
     store.result_taken(&submitted.message_id, submitted.kind).await.expect("taken again changes nothing");
@@ -206,6 +208,93 @@ async fn an_hour_has_so_many_sms_also_of_several_at_once_and_over_a_restart(url:
     assert_eq!(store.spend(4, UnixMillis(6 * HOUR_MS)).await.expect("no error"), None);
 }
 
+async fn the_text_and_the_numbers_go_when_the_operator_has_them(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let numbers = |to: &str, from_number: &str, text: &str| SmsSubmit {
+        to: to.into(),
+        from_number: from_number.into(),
+        text: text.into(),
+        from_user: ANNA.to_vec(),
+        sent_idx: 7,
+        ..submit(1)
+    };
+    let (full, rest) = (numbers("+15550199", "+15550101", "dinner?"), numbers("", "", ""));
+    store.take(&full, NOW).await.expect("taken");
+    let row = || store.row(&[1; 16]).expect("read").expect("taken");
+    for _ in 0..2 {
+        store.submitting(&[1; 16], &row()).await.expect("written");
+        assert_eq!(row().submit, Some(full.clone()), "it may have to leave again");
+        store.requeue(&[1; 16], &row()).await.expect("written");
+    }
+    assert_eq!(row().submit, Some(full.clone()));
+    for ended in [false, true] {
+        let before = SmsRow { submit: Some(full.clone()), ..row() };
+        store.submitted(&[1; 16], &before, &[], None, ended).await.expect("written");
+        assert_eq!((row().submit, row().at_ms), (Some(rest.clone()), NOW.0));
+    }
+}
+
+fn nth(n: usize) -> Vec<u8> {
+    [&u32::try_from(n).expect("few").to_be_bytes()[..], &[0; 12]].concat()
+}
+
+async fn what_is_past_its_time_is_swept_in_steps_behind_what_stays(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let keep = TAKEN_KEEP.as_millis() as u64;
+    let (old, young) = (UnixMillis(NOW.0 - keep), UnixMillis(NOW.0 - keep + 1));
+    // A whole step of rows that stay: of their age, or because they have not left.
+    let write = async |n: usize| {
+        let at = if n < SWEEP_ROWS - 2 { young } else { old };
+        let row = SmsRow { at_ms: at.0, ..SmsRow::default() };
+        let (id, ids) = (nth(n), [n.to_string()]);
+        match n {
+            _ if n == SWEEP_ROWS - 2 => store.requeue(&id, &row).await,
+            _ if n == SWEEP_ROWS - 1 => store.submitting(&id, &row).await,
+            _ => store.submitted(&id, &row, &ids, None, n.is_multiple_of(2)).await,
+        }
+    };
+    join_all((0..SWEEP_ROWS + 2).map(write)).await.into_iter().for_each(|written| written.expect("written"));
+    let mut cursors = Cursors::default();
+    let mut swept = Vec::new();
+    for _ in 0..4 {
+        swept.push(store.sweep(&mut cursors, NOW).await.expect("swept"));
+    }
+    // The two that are past stand behind a step of others, as do the ids of their receipts.
+    assert_eq!(swept.iter().sum::<usize>(), 4, "{swept:?}");
+    let is_there = |n| store.row(&nth(n)).expect("read").is_some();
+    let has_id = |n: usize| store.of_receipt(&n.to_string()).expect("read").is_some();
+    for n in [0, SWEEP_ROWS - 3, SWEEP_ROWS - 2, SWEEP_ROWS - 1] {
+        assert!(is_there(n), "{n}");
+    }
+    assert!(has_id(0) && has_id(SWEEP_ROWS - 3));
+    for n in [SWEEP_ROWS, SWEEP_ROWS + 1] {
+        assert!(!is_there(n) && !has_id(n), "{n}");
+    }
+    let later = UnixMillis(NOW.0 + 1);
+    let mut all = 0;
+    for _ in 0..4 {
+        all += store.sweep(&mut cursors, later).await.expect("swept");
+    }
+    assert_eq!(all, 2 * (SWEEP_ROWS - 2), "in their own time");
+}
+
+async fn hours_that_are_past_are_swept(url: &StoreUrl) {
+    let chassis = Chassis::for_tests(1);
+    let store = open(url, &chassis);
+    let kept = UnixMillis(NOW.0 - SPEND_KEEP.as_millis() as u64);
+    let hours = [UnixMillis(kept.0 - 1), kept, NOW];
+    for hour in hours {
+        assert_eq!(store.spend(1, hour).await.expect("no error"), None);
+    }
+    let mut cursors = Cursors::default();
+    assert_eq!(store.sweep(&mut cursors, NOW).await.expect("swept"), 1);
+    let full = join_all(hours.map(|hour| store.spend(1, hour))).await;
+    let full: Vec<_> = full.into_iter().map(|wait| wait.expect("no error").is_some()).collect();
+    assert_eq!(full, [false, true, true]);
+}
+
 macro_rules! suite {
     ($($case:ident)*) => {
         mod over_memory {
@@ -233,4 +322,7 @@ suite! {
     a_number_belongs_to_one_user_for_each_phone_and_stays
     whoever_opted_out_is_out_until_it_is_undone
     an_hour_has_so_many_sms_also_of_several_at_once_and_over_a_restart
+    the_text_and_the_numbers_go_when_the_operator_has_them
+    what_is_past_its_time_is_swept_in_steps_behind_what_stays
+    hours_that_are_past_are_swept
 }

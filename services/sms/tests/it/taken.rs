@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use dialtone_chassis::Chassis;
 use dialtone_proto::bus::v1::{SmsSubmit, SmsTaken, sms_submit};
 use dialtone_proto::types::v1::FateKind;
-use dialtone_store::MemoryDisk;
+use dialtone_store::{Db, MemoryDisk, StoreUrl};
 
 use crate::peer::*;
 use crate::world::*;
@@ -113,4 +114,36 @@ async fn nobody_is_told_what_became_of_a_code() {
     assert_eq!(peer.delivered(receipt("id:a stat:DELIVRD")).await, Status::EsmeRok);
     assert_eq!(submit.short_message().as_ref(), b"Dialtone code: 595413.");
     world.no_result(&mut peer).await;
+}
+
+/// What is on disk of an SMS so long after it was taken.
+async fn rows_after(age: Duration) -> Vec<Vec<u8>> {
+    let disk = MemoryDisk::new();
+    let mut world = world_on(&disk).await;
+    let mut peer = world.operator().await;
+    world.sends([message(1, "dinner at eight?")]).await;
+    peer.taken("a").await;
+    assert_eq!(world.result().await.1, FateKind::SmsSubmitted);
+    tokio::time::advance(age).await;
+    world.chassis.clock.sleep(Duration::from_secs(60)).await;
+    // The process is stopped: its disk is read.
+    world.stop().await;
+    let (chassis, tables) = (Chassis::for_tests(9), &["sms_taken", "dlr_map"]);
+    let db = Db::open(StoreUrl::memory(&disk), "sms", tables, 1, &chassis).expect("opens");
+    let rows = tables.map(|table| db.scan(table, .., usize::MAX).expect("read")).concat();
+    rows.into_iter().map(|(_, value)| value.to_vec()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_it_was_taken_is_known_for_40_days_and_what_it_said_only_until_the_operator_has_it() {
+    let day = Duration::from_secs(24 * 3_600);
+    let says = |row: &[u8], what: &str| row.windows(what.len()).any(|octets| octets == what.as_bytes());
+    let rows = rows_after(39 * day).await;
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        for what in ["dinner at eight?", STRANGER, "+14155550101"] {
+            assert!(!says(&row, what), "{what}");
+        }
+    }
+    assert!(rows_after(41 * day).await.is_empty());
 }
