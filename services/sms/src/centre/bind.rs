@@ -67,6 +67,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin + Send> Bind<W> {
             }
             Err(Garbage::Io(_)) => return Err("connection lost"),
         };
+        self.heard = self.chassis.clock.instant();
         let sequence = first.sequence_number();
         let Some(Pdu::BindTransceiver(request)) = first.pdu() else {
             self.nack(CommandStatus::EsmeRinvbndsts, sequence).await?;

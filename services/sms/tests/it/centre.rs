@@ -7,7 +7,7 @@ use dialtone_proto::sms::sim::v1::handsets_client::HandsetsClient;
 use dialtone_proto::sms::sim::v1::{SendSmsRequest, SetPowerRequest};
 use dialtone_sms::centre::Centre;
 use dialtone_sms::limits::{CENTRE_BINDS, CENTRE_MO, HANDSET_SMS};
-use rusmpp::pdus::{DeliverSm, DeliverSmResp};
+use rusmpp::pdus::{BindTransmitter, DeliverSm, DeliverSmResp, SubmitSm};
 use rusmpp::{CommandId, Pdu};
 
 use crate::peer::*;
@@ -72,8 +72,8 @@ async fn a_wrong_password_is_answered_as_such_and_closed_and_any_system_id_will_
 #[tokio::test(start_paused = true)]
 async fn what_comes_before_a_bind_is_refused_and_closed() {
     let (_chassis, centre) = alone();
-    let submit = rusmpp::pdus::SubmitSm::default();
-    for pdu in [Pdu::SubmitSm(submit), Pdu::EnquireLink, Pdu::Unbind] {
+    let (submit, transmitter) = (SubmitSm::default(), BindTransmitter::default());
+    for pdu in [submit.into(), transmitter.into(), Pdu::EnquireLink, Pdu::Unbind] {
         let mut peer = connect(&centre);
         let sequence = peer.ask(pdu).await;
         let nack = peer.next().await.expect("answered");
@@ -81,6 +81,11 @@ async fn what_comes_before_a_bind_is_refused_and_closed() {
         assert_eq!(said, (CommandId::GenericNack, Status::EsmeRinvbndsts, sequence));
         assert!(peer.next().await.is_none(), "closed");
     }
+    let mut peer = connect(&centre);
+    assert!(peer.raw(&raw_pdu(16, 0x0bad, 0, 7, &[])).await);
+    let nack = peer.next().await.expect("answered");
+    assert_eq!((nack.id(), nack.status()), (CommandId::GenericNack, Status::EsmeRinvbndsts));
+    assert!(peer.next().await.is_none(), "closed");
     assert!(centre.sms_of("").await.is_empty());
 }
 
@@ -226,7 +231,7 @@ async fn a_text_that_was_cut_within_a_character_is_shown_whole() {
     // Within the emoji, the end first.
     for (place, octets) in [(2, &octets[8..]), (1, &octets[..8])] {
         let part = mo_part(POOL[0], STRANGER, &[5, 0, 3, 7, 2, place], octets);
-        let submit = rusmpp::pdus::SubmitSm::builder()
+        let submit = SubmitSm::builder()
             .dest_addr_ton(part.dest_addr_ton)
             .destination_addr(part.destination_addr.clone())
             .esm_class(part.esm_class)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
+use dialtone_sms::limits::CENTRE_BINDS;
 use rusmpp::{CommandId, Pdu};
 
 use crate::centre::{alone, bound, connect, connect_with};
@@ -14,6 +15,14 @@ async fn closed_after(chassis: &Chassis, peer: &mut Peer) -> u64 {
     let began = chassis.clock.instant();
     while peer.next().await.is_some() {}
     (chassis.clock.instant() - began).as_secs()
+}
+
+/// A submit to the stranger that says its text is so long.
+fn submit_to_stranger(length: u8, text: &[u8]) -> Vec<u8> {
+    // Addresses are: the sender's, empty, and the receiver's, an international number.
+    let addresses = [&[0, 1, 1, 0, 1, 1][..], &STRANGER.as_bytes()[1..], &[0]].concat();
+    let body = [&addresses[..], &[0; 9], &[length], text].concat();
+    raw_pdu(16 + u32::try_from(body.len()).expect("short"), 4, 0, 7, &body)
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,18 +50,30 @@ async fn an_unknown_command_and_a_damaged_body_are_refused_and_the_bind_lives() 
         (raw_pdu(16, 0x03, 0, 7, &[]), Status::EsmeRinvcmdid),
         // A submit that ends within its addresses, and one that says its text is longer than it is.
         (raw_pdu(20, 4, 0, 7, &[0, 1, 1, b'x']), Status::EsmeRinvcmdlen),
-        (
-            raw_pdu(34, 4, 0, 7, &[0, 1, 1, 0, 1, 1, b'5', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200]),
-            Status::EsmeRinvcmdlen,
-        ),
+        (submit_to_stranger(200, b"damaged"), Status::EsmeRinvcmdlen),
     ] {
         assert!(peer.raw(&octets).await);
         let nack = peer.next().await.expect("answered");
         let said = (nack.id(), nack.status(), nack.sequence_number());
         assert_eq!(said, (CommandId::GenericNack, status, 7), "{octets:?}");
     }
-    assert_eq!(peer.submitted(STRANGER, b"alive").await.0, Status::EsmeRok);
-    assert_eq!(centre.sms_of(STRANGER).await.len(), 1, "of the damaged ones nothing was taken");
+    // With the right length it is taken, and nothing was before.
+    assert!(peer.raw(&submit_to_stranger(5, b"alive")).await);
+    assert_eq!(peer.next_of(CommandId::SubmitSmResp, Some(7)).await.status(), Status::EsmeRok);
+    let shown = centre.sms_of(STRANGER).await;
+    assert_eq!(shown.iter().map(|sms| sms.text.as_str()).collect::<Vec<_>>(), ["alive"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_bind_is_refused_and_closed() {
+    let (_chassis, centre) = alone();
+    let mut peer = connect(&centre);
+    // It ends within its password.
+    assert!(peer.raw(&raw_pdu(24, 9, 0, 7, b"x\0secret")).await);
+    let nack = peer.next().await.expect("answered");
+    let said = (nack.id(), nack.status(), nack.sequence_number());
+    assert_eq!(said, (CommandId::GenericNack, Status::EsmeRinvcmdlen, 7));
+    assert!(peer.next().await.is_none(), "closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,9 +104,10 @@ async fn half_a_pdu_and_then_silence_is_closed_after_its_time() {
     assert!(peer.raw(&raw_pdu(60, 9, 0, 1, b"half")).await);
     assert_eq!(closed_after(&chassis, &mut peer).await, 5, "half a bind");
     let mut peer = bound(&centre).await;
-    assert!(peer.raw(&raw_pdu(60, 4, 0, 2, b"half")).await);
+    let submit = submit_to_stranger(5, b"alive");
+    assert!(peer.raw(&submit[..submit.len() - 1]).await);
     let passed = closed_after(&chassis, &mut peer).await;
-    assert!((45..=46).contains(&passed), "half a submit: {passed}");
+    assert!((45..=46).contains(&passed), "all but an octet of a submit: {passed}");
     assert!(centre.sms_of(STRANGER).await.is_empty());
 }
 
@@ -102,18 +124,24 @@ async fn slow_octets_are_read_as_long_as_they_come_in_time() {
     }
     let answer = peer.next().await.expect("answered");
     assert_eq!((answer.id(), answer.status()), (CommandId::BindTransceiverResp, Status::EsmeRok));
-    // Too slow: an octet each second is no PDU within the limit of silence.
+    // Too slow: at an octet each second this is not whole within the limit of silence.
+    let submit = submit_to_stranger(100, &[b'a'; 100]);
     let mut sent = 0;
-    while peer.raw(&[0]).await && sent < 100 {
+    while peer.raw(&submit[sent..=sent]).await {
         chassis.clock.sleep(Duration::from_secs(1)).await;
         sent += 1;
     }
-    assert!((15..=47).contains(&sent), "{sent}");
+    assert!((45..=47).contains(&sent), "{sent}");
+    assert!(peer.next().await.is_none(), "closed without a word");
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_does_not_read_is_closed_and_gives_its_place_back() {
     let (chassis, centre) = alone();
+    let mut others = Vec::new();
+    for _ in 1..CENTRE_BINDS {
+        others.push(bound(&centre).await);
+    }
     let mut deaf = connect_with(&centre, 64);
     assert_eq!(deaf.bind("deaf", "secret").await, Status::EsmeRok);
     let flood = async {
@@ -123,6 +151,8 @@ async fn whoever_does_not_read_is_closed_and_gives_its_place_back() {
     let began = chassis.clock.instant();
     let passed = (flood.await - began).as_secs();
     assert!((10..=11).contains(&passed), "{passed}");
+    bound(&centre).await;
+    assert_eq!(others[0].submitted(STRANGER, b"not touched").await.0, Status::EsmeRok);
 }
 
 #[tokio::test(start_paused = true)]

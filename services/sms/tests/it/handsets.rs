@@ -1,6 +1,8 @@
 //! The bridge and the embedded centre together: what a phone shows and sends, over SMPP.
 #![expect(clippy::disallowed_methods, reason = "the real TCP connection has no stopped clock to wait by")]
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_chassis::{Channel, Chassis, Error, listen, server};
@@ -8,9 +10,11 @@ use dialtone_proto::bus::v1::SmsSubmit;
 use dialtone_proto::sms::sim::v1::handsets_client::HandsetsClient;
 use dialtone_proto::sms::sim::v1::{SendSmsRequest, SetPowerRequest};
 use dialtone_proto::types::v1::FateKind;
+use dialtone_sms::Dial;
 use dialtone_sms::centre::Centre;
 use dialtone_sms::limits::HANDSET_SMS;
 use dialtone_vocab::Reason;
+use tokio::sync::watch;
 
 use crate::world::*;
 
@@ -124,14 +128,24 @@ async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     panic!("it did not come");
 }
 
+/// Makes a centre listen; where.
+async fn listening(centre: &Centre) -> SocketAddr {
+    let listener = listen::bind(([127, 0, 0, 1], 0).into(), "centre.listen").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    centre.listen(listener);
+    addr
+}
+
 #[tokio::test]
 async fn over_a_real_tcp_connection_there_and_back_and_again_after_the_centre_was_away() {
     let operator = Chassis::for_tests(2);
     let (centre, _) = centre(&operator);
-    let listener = listen::bind(([127, 0, 0, 1], 0).into(), "centre.listen").await.expect("a free port");
-    let addr = listener.local_addr().expect("bound");
-    centre.listen(listener);
-    let dial = dialtone_sms::tcp(addr.to_string());
+    // Where the operator is now. While it is away nobody is dialled: its port may be another's by then.
+    let (at, there) = watch::channel(Some(listening(&centre).await));
+    let dial: Dial = Arc::new(move || match *there.borrow() {
+        Some(addr) => dialtone_sms::tcp(addr.to_string())(),
+        None => Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) }),
+    });
     let mut world = start(Setup { dial: Some(dial), ..Setup::default() }).await;
     world.patience = Duration::from_secs(30);
     world.sends([message(1, &"over TCP 😀 ".repeat(20))]).await;
@@ -139,12 +153,13 @@ async fn over_a_real_tcp_connection_there_and_back_and_again_after_the_centre_wa
     assert_eq!(world.result().await, (1, FateKind::SmsDelivered, String::new()));
     handsets(&operator, &centre).send_sms(text(POOL[0], "and back")).await.expect("sent");
     assert_eq!(world.offered().await, [(ANNA, STRANGER.to_owned(), "and back".to_owned())]);
+    at.send_replace(None);
     assert!(operator.tasks.shutdown(Duration::from_secs(10)).await, "the centre goes away");
     until(async || world.missing()).await;
     world.sends([message(2, "waits for the operator")]).await;
     let operator = Chassis::for_tests(3);
     let (centre, _) = self::centre(&operator);
-    centre.listen(until(async || listen::bind(addr, "centre.listen").await.ok()).await);
+    at.send_replace(Some(listening(&centre).await));
     assert_eq!(world.result().await, (2, FateKind::SmsSubmitted, String::new()));
     assert_eq!(centre.sms_of(STRANGER).await[0].text, "waits for the operator");
 }

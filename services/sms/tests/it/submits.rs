@@ -92,7 +92,8 @@ async fn throttled_is_tried_again_ever_more_slowly_until_it_is_taken() {
     let mut world = world().await;
     let mut peer = world.operator().await;
     world.sends([message(1, "patience")]).await;
-    let mut last = world.chassis.clock.instant();
+    let clock = world.chassis.clock.clone();
+    let (mut sequence, _) = peer.submit().await;
     for (status, pause) in [
         (Status::EsmeRthrottled, 1),
         (Status::EsmeRmsgqful, 2),
@@ -102,16 +103,15 @@ async fn throttled_is_tried_again_ever_more_slowly_until_it_is_taken() {
         (Status::EsmeRthrottled, 30),
         (Status::EsmeRthrottled, 30),
     ] {
-        let (sequence, submit) = peer.submit().await;
-        assert_eq!(submit.short_message().as_ref(), b"patience");
         peer.refuse(sequence, status).await;
-        world.chassis.clock.sleep(Duration::from_millis(1)).await;
-        last = last.max(world.chassis.clock.instant());
-        let clock = world.chassis.clock.clone();
-        let early = clock.timeout(Duration::from_millis(pause * 1_000 - 10), peer.submit()).await;
-        assert!(early.is_err(), "again before {pause} s");
+        let began = clock.instant();
+        let (again, submit) = peer.submit().await;
+        assert_eq!(submit.short_message().as_ref(), b"patience");
+        let passed = (clock.instant() - began).as_millis();
+        assert!((pause * 1_000..pause * 1_000 + 10).contains(&passed), "after {passed} ms, not {pause} s");
+        sequence = again;
     }
-    peer.taken("a").await;
+    peer.take(sequence, "a").await;
     assert_eq!(world.result().await, (1, FateKind::SmsSubmitted, String::new()));
     no_submit(&world, &mut peer).await;
 }
@@ -163,6 +163,7 @@ async fn throttled_for_an_hour_has_failed() {
     let mut world = world().await;
     let mut peer = world.operator().await;
     world.sends([message(1, "never")]).await;
+    let (clock, began) = (world.chassis.clock.clone(), world.chassis.clock.instant());
     let operator = async {
         loop {
             let (sequence, _) = peer.submit().await;
@@ -174,6 +175,8 @@ async fn throttled_for_an_hour_has_failed() {
         () = operator => unreachable!("it goes on for ever"),
     };
     assert_eq!(result, (1, FateKind::SmsFailed, "ESME_RTHROTTLED".into()));
+    let passed = (clock.instant() - began).as_secs();
+    assert!((3_600..=3_630).contains(&passed), "after {passed} s");
 }
 
 #[tokio::test(start_paused = true)]
