@@ -1,7 +1,6 @@
 //! SMS from phones: claimed by identity, a keyword, or a reply that finds its conversation. Answered when durable.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use dialtone_bus::{Bus, Fan, subjects};
 use dialtone_chassis::Chassis;
@@ -22,15 +21,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bridge::{Bridge, Reported};
 use crate::early::Early;
 use crate::esme::Delivered;
-use crate::limits::{CLAIM_WITHIN, DRAIN_WITHIN, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, SMS_PARTS};
+use crate::limits::{
+    CLAIM_WITHIN, DRAIN_WITHIN, INBOUND_EVERY, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, SMS_PARTS,
+};
 use crate::parts::{Parts, Put};
 use crate::segment::text;
 use crate::{metrics, pdu};
 
 /// Whose log the inbound log is: nobody's, the service's.
 const OWNER: [u8; 16] = [0; 16];
-/// Between two looks at offers that were not answered.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What happens to the inbound log.
 enum Event {
@@ -167,7 +166,7 @@ impl Inbound {
                     Some(deliver) => self.take(deliver).await,
                     None => return,
                 },
-                () = clock.sleep(LOOK_EVERY) => {}
+                () = clock.sleep(INBOUND_EVERY) => {}
             }
         }
     }

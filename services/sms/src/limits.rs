@@ -39,6 +39,8 @@ pub const REBIND_FIRST: Duration = Duration::from_millis(200);
 pub const REBIND_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at what should have come.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at replies whose offer was not answered, and at parts whose others do not come.
+pub const INBOUND_EVERY: Duration = Duration::from_millis(250);
 /// Binds at the embedded centre.
 pub const CENTRE_BINDS: usize = 16;
 /// SMS kept on a simulated handset, and as many for it while it is off.
