@@ -1,13 +1,16 @@
 //! What one commit writes, and under which conditions.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use crate::StoreError;
 use crate::limits::{BATCH_BYTES, BATCH_ROWS, KEY_BYTES};
+use crate::{StoreError, Table};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
     Put(Bytes),
+    PutFor(Bytes, Duration),
     Delete,
     Max(u64),
 }
@@ -19,6 +22,9 @@ pub(crate) enum Want {
 }
 
 /// What is to be written together: all of it or nothing, also across tables.
+///
+/// With conditions it is about one partition of one table, which is [conditional](Table::conditional), and nothing else;
+/// without, about tables that are not.
 ///
 /// A key that is named more than once takes the changes in the order in which they were added.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +44,17 @@ impl Batch {
     /// Writes a value, whatever was there.
     pub fn put(self, table: &'static str, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
         self.change(table, key.into(), Change::Put(Bytes::from(value.into())))
+    }
+
+    /// Writes a value that a shared store may drop after so long; an embedded one keeps it until somebody sweeps.
+    pub fn put_for(
+        self,
+        table: &'static str,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+        keep: Duration,
+    ) -> Self {
+        self.change(table, key.into(), Change::PutFor(Bytes::from(value.into()), keep))
     }
 
     /// Removes a row, if it is there.
@@ -84,7 +101,11 @@ impl Batch {
     }
 
     fn change(mut self, table: &'static str, key: Vec<u8>, change: Change) -> Self {
-        self.bytes += key.len() + if let Change::Put(value) = &change { value.len() } else { 8 };
+        self.bytes += key.len()
+            + match &change {
+                Change::Put(value) | Change::PutFor(value, _) => value.len(),
+                Change::Max(_) | Change::Delete => 8,
+            };
         self.changes.push((table, key, change));
         self
     }
@@ -95,7 +116,7 @@ impl Batch {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self, tables: &[Table]) -> Result<(), StoreError> {
         let keys = self.changes.iter().map(|(_, key, _)| key).chain(self.wants.iter().map(|(_, key, _)| key));
         if keys.into_iter().any(|key| key.is_empty() || key.len() > KEY_BYTES) {
             return Err(StoreError::TooLarge { what: "a key" });
@@ -103,8 +124,28 @@ impl Batch {
         if self.changes.len() + self.wants.len() > BATCH_ROWS || self.bytes > BATCH_BYTES {
             return Err(StoreError::TooLarge { what: "a batch" });
         }
+        self.check_places(tables)
+    }
+
+    /// Whether every engine could write it.
+    fn check_places(&self, tables: &[Table]) -> Result<(), StoreError> {
+        let places = self.changes.iter().map(|(table, key, _)| (*table, key));
+        let mut first = None;
+        for (name, key) in places.chain(self.wants.iter().map(|(table, key, _)| (*table, key))) {
+            let table = table_of(tables, name)?;
+            let place = (name, table.split(key)?.0);
+            let is_apart = *first.get_or_insert(place) != place;
+            if table.is_conditional() == self.wants.is_empty() || (is_apart && !self.wants.is_empty()) {
+                return Err(StoreError::Scattered { table: table.name });
+            }
+        }
         Ok(())
     }
+}
+
+pub(crate) fn table_of<'t>(tables: &'t [Table], name: &str) -> Result<&'t Table, StoreError> {
+    let table = tables.iter().find(|declared| declared.name == name);
+    table.ok_or_else(|| StoreError::UnknownTable { table: name.to_owned() })
 }
 
 /// What became of a batch.

@@ -83,6 +83,13 @@ pub enum StoreError {
         /// As asked for.
         table: String,
     },
+    /// A key, range or batch that is about more than one partition where only one is meant, or a condition where there
+    /// must be none, or none where there must be one: a defect of the caller.
+    #[error("table {table}: not one partition, or not the conditions that the table wants")]
+    Scattered {
+        /// The table.
+        table: &'static str,
+    },
     /// A key or batch over the limits; see [`crate::limits`].
     #[error("{what} is too large or empty")]
     TooLarge {
@@ -101,6 +108,38 @@ pub enum StoreError {
     Poisoned {
         /// The first failure.
         why: Arc<str>,
+    },
+    /// No CQL server can be reached, or none lets us in.
+    #[error("no CQL server can be used: {why}")]
+    Unreachable {
+        /// In the driver's words.
+        why: String,
+    },
+    /// A file that the configuration names.
+    #[error("{}: {why}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The keyspace was never made.
+    #[error("there is no keyspace {keyspace}: `dialtone migrate` makes it")]
+    NoKeyspace {
+        /// As configured.
+        keyspace: String,
+    },
+    /// The server may forget what it acknowledged.
+    #[error("the CQL server is not safe: {why}")]
+    Unsafe {
+        /// What is missing.
+        why: &'static str,
+    },
+    /// Nobody knows what became of a write: it may be applied now, later, or never.
+    #[error("nobody knows what became of a write: {why}")]
+    Unknown {
+        /// In the driver's words, without the server's message.
+        why: String,
     },
     /// The store has been closed. A commit that gets this may or may not have been applied.
     #[error("the store is closed")]

@@ -17,7 +17,7 @@ use dialtone_vocab::SHARDS;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::StoreError;
-use crate::db::with_meta;
+use crate::embedded::with_meta;
 use crate::engine::{Engine, KeyRange, META, Row};
 use crate::manifest::Manifest;
 use crate::meta::{self, Opened};

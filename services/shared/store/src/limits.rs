@@ -22,3 +22,15 @@ pub const STOP_IDLE: Duration = Duration::from_millis(200);
 pub const MAXIMA: usize = 65_536;
 /// Under load group commits begin no faster than this: a sync costs the same for one batch as for a hundred.
 pub const PACE: Duration = Duration::from_millis(2);
+/// How long a CQL server may take to accept a connection.
+pub const CQL_CONNECT: Duration = Duration::from_secs(5);
+/// How long one request to a CQL server may take, with the driver's own retries, until its outcome counts as unknown.
+pub const CQL_REQUEST: Duration = Duration::from_secs(2);
+/// Statements of one room that are prepared at the same time.
+pub const CQL_PREPARING: usize = 16;
+/// How long whoever migrates the schema keeps others from it, also if it dies.
+pub const MIGRATION_LOCK: Duration = Duration::from_secs(120);
+/// How often a process asks whether it may migrate, every half second.
+pub const MIGRATION_TRIES: u32 = 300;
+/// The longest time that a CQL server keeps what is to expire, in seconds: 20 years.
+pub const CQL_TTL_MOST: i32 = 630_720_000;

@@ -76,7 +76,7 @@ impl Plan<'_> {
         for (table, key, change) in batch.changes {
             let place = (table_number(self.tables, table)?, key);
             let (value, maximum) = match change {
-                Change::Put(value) => (Some(value), None),
+                Change::Put(value) | Change::PutFor(value, _) => (Some(value), None),
                 Change::Delete => (None, None),
                 Change::Max(value) => {
                     let earlier = own.iter().rev().find(|(known, ..)| *known == place);

@@ -4,15 +4,18 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::file::MARKER;
+use crate::scylla::Scylla;
 use crate::{MemoryDisk, StoreError};
 
-/// Where a store is; see [`StoreUrl::parse`]. Clones of a memory address share its disk.
+/// Where a store is; see [`StoreUrl::parse`] and [`Scylla::open`]. Clones of a memory address share its disk.
 #[derive(Clone)]
 pub enum StoreUrl {
     /// A folder with one database per service.
     Folder(PathBuf),
     /// A disk of memory.
     Memory(MemoryDisk),
+    /// A CQL server, connected.
+    Scylla(Scylla),
 }
 
 impl StoreUrl {
@@ -30,9 +33,19 @@ impl StoreUrl {
         }
     }
 
-    /// Whether a process made this its store before. Memory is always new to a process.
+    /// Whether a process made this its store before. Memory is always new to a process, a CQL server never: the store
+    /// in it was made when it was migrated.
     pub fn was_used(&self) -> bool {
-        matches!(self, Self::Folder(folder) if folder.join(MARKER).exists())
+        match self {
+            Self::Folder(folder) => folder.join(MARKER).exists(),
+            Self::Memory(_) => false,
+            Self::Scylla(_) => true,
+        }
+    }
+
+    /// Whether several processes may have it open at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Scylla(_))
     }
 
     /// The address of this disk.
@@ -46,6 +59,7 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Folder(folder) => write!(f, "embedded:{}", folder.display()),
             Self::Memory(_) => f.write_str("embedded:memory"),
+            Self::Scylla(scylla) => write!(f, "scylla://{}", scylla.nodes()),
         }
     }
 }

@@ -6,12 +6,15 @@
 //! Everything here is for tests: what can't be read is a panic that names the file. [`Nats`] is the real server for
 //! tests that want one.
 
+mod cql;
 mod nats;
+mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use cql::cql_nodes;
 pub use nats::{Nats, free_port};
 
 /// Folders that hold nothing of the repository itself.

@@ -1,9 +1,10 @@
 //! A nats-server for tests: the one named, or one started here.
 
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use crate::servers::left_out;
 
 /// How long a start may take.
 const START_TRIES: u32 = 500;
@@ -73,12 +74,4 @@ fn listens(port: u16) -> bool {
         }
         open
     })
-}
-
-/// Says straight to the terminal what is not tested (the test runner keeps what passes to itself), or fails if it is
-/// required.
-fn left_out(what: &str, server: &str) {
-    let required = std::env::var("DIALTONE_TEST_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name == server), "{server} is required and not there");
-    writeln!(std::io::stderr().lock(), "left out: {what} (no {server}-server)").expect("stderr");
 }

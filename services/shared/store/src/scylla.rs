@@ -1,0 +1,222 @@
+//! A CQL server of ScyllaDB's kind (ScyllaDB, Apache Cassandra): one session for a whole process.
+//!
+//! ```text
+//!   Db of a room ── get, scan, walk, commit ──► Tables ── prepared statements ──► Scylla ──► a replica of the partition
+//! ```
+//!
+//! A table of a room is a table there: partition, rest of the key and value, as bytes. [`Scylla::migrate`] makes them;
+//! a room that starts checks that their meaning is the one it knows.
+//!
+//! What a write came to may be unknown: [`StoreError::Unknown`] says that it may be applied now, later, or never. Only
+//! the very same write may be tried again, or what is there be read serially.
+
+mod config;
+mod error;
+mod schema;
+mod server;
+mod tables;
+
+use std::fmt;
+use std::sync::Arc;
+
+use ::scylla::client::execution_profile::ExecutionProfile;
+use ::scylla::client::session::Session;
+use ::scylla::client::session_builder::SessionBuilder;
+use ::scylla::deserialize::row::{ColumnIterator, DeserializeRow};
+use ::scylla::errors::{DeserializationError, TypeCheckError};
+use ::scylla::frame::response::result::ColumnSpec;
+use ::scylla::response::query_result::QueryResult;
+use ::scylla::serialize::row::SerializeRow;
+use ::scylla::statement::batch::Batch;
+use ::scylla::statement::prepared::PreparedStatement;
+use ::scylla::statement::{Consistency, SerialConsistency};
+use ::scylla::value::CqlValue;
+
+use crate::StoreError;
+use crate::limits::{CQL_CONNECT, CQL_REQUEST};
+pub use config::ScyllaConfig;
+use error::{lost, unreached};
+pub(crate) use tables::Tables;
+
+/// A row that owns what is in it.
+trait OwnedRow: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + Send + 'static {}
+impl<T: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + Send + 'static> OwnedRow for T {}
+
+/// A CQL server, connected. Cheap to clone; clones share the session.
+#[derive(Clone)]
+pub struct Scylla(Arc<Inner>);
+
+struct Inner {
+    session: Session,
+    config: ScyllaConfig,
+}
+
+/// How a statement is to be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A read at LOCAL_QUORUM, tried again by the driver.
+    Read,
+    /// A read that sees every conditional write before it: at LOCAL_SERIAL.
+    SerialRead,
+    /// A write at LOCAL_QUORUM that may be applied twice without harm: tried again by the driver.
+    Write,
+    /// A conditional write (LWT), LOCAL_SERIAL: never tried again by itself.
+    Conditional,
+}
+
+/// A prepared statement. Cheap to clone.
+#[derive(Debug, Clone)]
+struct Statement(PreparedStatement);
+
+impl Scylla {
+    /// Connects, without looking at the keyspace or what is in it.
+    ///
+    /// # Errors
+    /// [`StoreError::BadFile`] for files that can't be read, [`StoreError::Unreachable`].
+    pub async fn connect(config: &ScyllaConfig) -> Result<Self, StoreError> {
+        let profile = ExecutionProfile::builder()
+            .consistency(Consistency::LocalQuorum)
+            .serial_consistency(Some(SerialConsistency::LocalSerial))
+            .request_timeout(Some(CQL_REQUEST))
+            .build();
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&config.nodes)
+            .connection_timeout(CQL_CONNECT)
+            .default_execution_profile_handle(profile.into_handle());
+        if !config.data_center.is_empty() {
+            builder = builder.prefer_datacenter(config.data_center.clone());
+        }
+        if let Some(password) = config.password()? {
+            builder = builder.user(&config.user, password);
+        }
+        if let Some(tls) = config.tls()? {
+            builder = builder.tls_context(Some(tls));
+        }
+        let session = builder.build().await.map_err(|error| unreached(&error))?;
+        Ok(Self(Arc::new(Inner { session, config: config.clone() })))
+    }
+
+    /// Connects and uses the keyspace; checks what the server is and how it syncs.
+    ///
+    /// # Errors
+    /// As [`Scylla::connect`]; [`StoreError::NoKeyspace`]; [`StoreError::Unsafe`] in strict mode.
+    pub async fn open(config: &ScyllaConfig) -> Result<Self, StoreError> {
+        let scylla = Self::connect(config).await?;
+        scylla.use_keyspace().await?;
+        scylla.check_server().await?;
+        Ok(scylla)
+    }
+
+    /// Where it was reached, as configured.
+    pub(crate) fn nodes(&self) -> String {
+        self.0.config.nodes.join(",")
+    }
+
+    async fn use_keyspace(&self) -> Result<(), StoreError> {
+        let name = &self.0.config.keyspace;
+        let found = self
+            .prepare("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", Kind::Read);
+        if self.row::<(String,)>(&found.await?, (name,)).await?.is_none() {
+            return Err(StoreError::NoKeyspace { keyspace: name.clone() });
+        }
+        self.0.session.use_keyspace(name, true).await.map_err(|error| unreached(&error))
+    }
+
+    /// Prepares a statement.
+    async fn prepare(&self, text: &str, kind: Kind) -> Result<Statement, StoreError> {
+        let prepared = self.0.session.prepare(text).await;
+        let mut prepared = prepared.map_err(|error| StoreError::Read { why: error.to_string() })?;
+        match kind {
+            Kind::Read | Kind::Write => prepared.set_is_idempotent(true),
+            Kind::SerialRead => {
+                prepared.set_is_idempotent(true);
+                prepared.set_consistency(Consistency::LocalSerial);
+            }
+            Kind::Conditional => prepared.set_is_idempotent(false),
+        }
+        Ok(Statement(prepared))
+    }
+
+    /// All rows of a read, which must have a LIMIT or be of one bounded partition.
+    async fn rows<T: OwnedRow>(
+        &self,
+        statement: &Statement,
+        values: impl SerializeRow,
+    ) -> Result<Vec<T>, StoreError> {
+        let result = self.0.session.execute_unpaged(&statement.0, values).await;
+        let result = result.map_err(|error| unreadable(&error))?;
+        let rows = result.into_rows_result().map_err(|error| unreadable(&error))?;
+        let rows = rows.rows::<T>().map_err(|error| unreadable(&error))?;
+        rows.map(|row| row.map_err(|error| unreadable(&error))).collect()
+    }
+
+    /// The first row of a read.
+    async fn row<T: OwnedRow>(
+        &self,
+        statement: &Statement,
+        values: impl SerializeRow,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.rows(statement, values).await?.into_iter().next())
+    }
+
+    /// A write.
+    async fn run(&self, statement: &Statement, values: impl SerializeRow) -> Result<(), StoreError> {
+        self.0.session.execute_unpaged(&statement.0, values).await.map(drop).map_err(|error| lost(&error))
+    }
+
+    /// A conditional write: whether its condition held, and it is done.
+    async fn applied(&self, statement: &Statement, values: impl SerializeRow) -> Result<bool, StoreError> {
+        let result = self.0.session.execute_unpaged(&statement.0, values).await;
+        applied(result.map_err(|error| lost(&error))?)
+    }
+
+    /// Several writes to one partition as one: applied whole on a replica, or not at all.
+    async fn batch(&self, batch: Batch, values: Vec<Values>) -> Result<(), StoreError> {
+        self.0.session.batch(&batch, values).await.map(drop).map_err(|error| lost(&error))
+    }
+
+    /// Several writes under conditions to one partition: whether all conditions held, and it is done.
+    async fn applied_batch(&self, batch: Batch, values: Vec<Values>) -> Result<bool, StoreError> {
+        let result = self.0.session.batch(&batch, values).await;
+        applied(result.map_err(|error| lost(&error))?)
+    }
+}
+
+impl fmt::Debug for Scylla {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scylla").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+fn applied(result: QueryResult) -> Result<bool, StoreError> {
+    let rows = result.into_rows_result().map_err(|error| unreadable(&error))?;
+    let Applied(applied) = rows.first_row().map_err(|error| unreadable(&error))?;
+    Ok(applied)
+}
+
+fn unreadable(error: &(impl fmt::Display + ?Sized)) -> StoreError {
+    StoreError::Read { why: error.to_string() }
+}
+
+/// What a statement is executed with.
+type Values = Vec<Option<CqlValue>>;
+
+/// The column `[applied]`, found by its name: which others stand beside it differs between the servers.
+struct Applied(bool);
+
+impl<'frame, 'metadata> DeserializeRow<'frame, 'metadata> for Applied {
+    fn type_check(_: &[ColumnSpec<'_>]) -> Result<(), TypeCheckError> {
+        Ok(())
+    }
+
+    fn deserialize(row: ColumnIterator<'frame, 'metadata>) -> Result<Self, DeserializationError> {
+        for column in row {
+            let column = column?;
+            if column.spec.name() == "[applied]" {
+                let applied = column.slice.is_some_and(|value| value.as_slice() == [1]);
+                return Ok(Self(applied));
+            }
+        }
+        Ok(Self(false))
+    }
+}

@@ -1,0 +1,160 @@
+//! The tables: brought by the rooms, applied by one process at a time, checked by all.
+
+use std::time::Duration;
+
+use dialtone_chassis::Chassis;
+use dialtone_vocab::SHARDS;
+
+use super::tables::table_name;
+use super::{Kind, Scylla, ScyllaConfig, unreached};
+use crate::limits::{MIGRATION_LOCK, MIGRATION_TRIES};
+use crate::{Schema, StoreError};
+
+/// The store's own tables.
+const OWN: &str = "
+CREATE TABLE IF NOT EXISTS store (id text PRIMARY KEY, store_id blob, shards int);
+CREATE TABLE IF NOT EXISTS schema_version (service text PRIMARY KEY, version int);
+CREATE TABLE IF NOT EXISTS schema_lock (id text PRIMARY KEY, holder blob)";
+
+/// Between two tries to get the lock.
+const LOCK_RETRY: Duration = Duration::from_millis(500);
+
+impl Scylla {
+    /// Makes the keyspace, with so many replicas, and all tables, if they are not there. True if the store is new.
+    ///
+    /// # Errors
+    /// [`StoreError`]; some tables may be there then, and the same again makes the others.
+    pub async fn migrate(
+        config: &ScyllaConfig,
+        rooms: &[Schema],
+        replicas: u32,
+        chassis: &Chassis,
+    ) -> Result<bool, StoreError> {
+        let scylla = Self::connect(config).await?;
+        scylla.make_keyspace(replicas).await?;
+        scylla.use_keyspace().await?;
+        scylla.statements(OWN).await?;
+        let holder = scylla.lock(chassis).await?;
+        let migrated = scylla.migrate_locked(rooms, chassis).await;
+        scylla.unlock(&holder).await?;
+        migrated
+    }
+
+    async fn make_keyspace(&self, replicas: u32) -> Result<(), StoreError> {
+        let ScyllaConfig { keyspace, data_center, .. } = &self.0.config;
+        let data_center =
+            if data_center.is_empty() { self.data_center().await? } else { data_center.clone() };
+        // Names can't be bound: both are checked with the settings.
+        self.statements(&format!(
+            "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
+             {{'class': 'NetworkTopologyStrategy', '{data_center}': {replicas}}}"
+        ))
+        .await
+    }
+
+    async fn data_center(&self) -> Result<String, StoreError> {
+        let local = self.prepare("SELECT data_center FROM system.local", Kind::Read).await?;
+        let found: Option<(String,)> = self.row(&local, ()).await?;
+        found.map(|(name,)| name).ok_or_else(|| unreached(&"the server names no data centre"))
+    }
+
+    async fn lock(&self, chassis: &Chassis) -> Result<[u8; 16], StoreError> {
+        let holder = chassis.rng.bytes::<16>();
+        let take = format!(
+            "INSERT INTO schema_lock (id, holder) VALUES ('migrate', ?) IF NOT EXISTS USING TTL {}",
+            MIGRATION_LOCK.as_secs()
+        );
+        let take = self.prepare(&take, Kind::Conditional).await?;
+        for _ in 0..MIGRATION_TRIES {
+            if self.applied(&take, (&holder[..],)).await.unwrap_or(false) {
+                return Ok(holder);
+            }
+            chassis.clock.sleep(LOCK_RETRY).await;
+        }
+        Err(unreached(&"another process is migrating the schema, or died of it less than two minutes ago"))
+    }
+
+    async fn unlock(&self, holder: &[u8]) -> Result<(), StoreError> {
+        let give = "DELETE FROM schema_lock WHERE id = 'migrate' IF holder = ?";
+        let give = self.prepare(give, Kind::Conditional).await?;
+        let _gone_by_itself_soon = self.applied(&give, (holder,)).await?;
+        Ok(())
+    }
+
+    async fn migrate_locked(&self, rooms: &[Schema], chassis: &Chassis) -> Result<bool, StoreError> {
+        let make = "INSERT INTO store (id, store_id, shards) VALUES ('dialtone', ?, ?) IF NOT EXISTS";
+        let make = self.prepare(make, Kind::Conditional).await?;
+        let is_new = self.applied(&make, (&chassis.rng.bytes::<16>()[..], i32::from(SHARDS))).await?;
+        self.store_id().await?;
+        // Conditional, as all of this table is.
+        let begin = "INSERT INTO schema_version (service, version) VALUES (?, 0) IF NOT EXISTS";
+        let begin = self.prepare(begin, Kind::Conditional).await?;
+        let raise = "UPDATE schema_version SET version = ? WHERE service = ? IF EXISTS";
+        let raise = self.prepare(raise, Kind::Conditional).await?;
+        for room in rooms {
+            let _or_is_there = self.applied(&begin, (room.service,)).await?;
+            let found = self.version_of(room.service).await?;
+            if found > room.version {
+                return Err(wrong(room, found));
+            }
+            for table in room.tables {
+                self.statements(&made(room, table.name)).await?;
+            }
+            if found < room.version {
+                if !self.applied(&raise, (room.version.cast_signed(), room.service)).await? {
+                    return Err(wrong(room, found));
+                }
+                tracing::info!(service = room.service, version = room.version, "schema migrated");
+            }
+        }
+        Ok(is_new)
+    }
+
+    /// Statements with semicolons between them, one after the other.
+    async fn statements(&self, text: &str) -> Result<(), StoreError> {
+        for statement in text.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+            let done = self.0.session.query_unpaged(statement, ()).await;
+            done.map_err(|error| unreached(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn version_of(&self, service: &str) -> Result<u32, StoreError> {
+        let text = "SELECT version FROM schema_version WHERE service = ?";
+        let found: Option<(i32,)> = match self.prepare(text, Kind::SerialRead).await {
+            Ok(statement) => self.row(&statement, (service,)).await?,
+            // Not even the store's own tables are there.
+            Err(_) => None,
+        };
+        Ok(found.map_or(0, |(version,)| version.unsigned_abs()))
+    }
+
+    /// Whether the tables of a room have the meaning that this program knows.
+    pub(super) async fn check_schema(&self, room: &Schema) -> Result<(), StoreError> {
+        let found = self.version_of(room.service).await?;
+        if found == room.version { Ok(()) } else { Err(wrong(room, found)) }
+    }
+
+    /// Made at random when the store was made.
+    pub(crate) async fn store_id(&self) -> Result<[u8; 16], StoreError> {
+        let text = "SELECT store_id, shards FROM store WHERE id = 'dialtone'";
+        let found: Option<(Vec<u8>, i32)> =
+            self.row(&self.prepare(text, Kind::SerialRead).await?, ()).await?;
+        let corrupt = || StoreError::Corrupt { table: "store".to_owned() };
+        let (id, shards) = found.ok_or_else(corrupt)?;
+        if shards != i32::from(SHARDS) {
+            return Err(StoreError::WrongShards { found: shards.unsigned_abs(), wanted: SHARDS.into() });
+        }
+        id.try_into().map_err(|_| corrupt())
+    }
+}
+
+/// Every table has the same shape: what is in a value is the room's own business, as with the other engines.
+fn made(room: &Schema, table: &str) -> String {
+    let name = table_name(room.service, table);
+    format!("CREATE TABLE IF NOT EXISTS {name} (p blob, c blob, v blob, PRIMARY KEY (p, c))")
+}
+
+fn wrong(room: &Schema, found: u32) -> StoreError {
+    StoreError::WrongSchema { service: room.service.to_owned(), found, wanted: room.version }
+}
