@@ -71,6 +71,8 @@ fixed_subjects! {
     gateway_fact, "dialtone.gateway.fact", SessionEnded, "identity", "every gateway", "told once; tokens run out anyway";
     /// A process is alive and runs these services.
     heartbeat, "dialtone.cluster.heartbeat", Heartbeat, "every process", "every process", "every second";
+    /// A process has renewed its lease, or given shards back.
+    lease, "dialtone.cluster.lease", LeaseNews, "routing, offline, sms", "routing, offline, sms", "twice a second; the store repairs";
 }
 
 /// Every subject, for `docs/subjects.md`.

@@ -61,6 +61,19 @@ impl Clock {
         Instant::now()
     }
 
+    /// Time that never goes back and counts on while the host sleeps (`CLOCK_BOOTTIME`), from a moment that stays the
+    /// same: for leases.
+    pub fn boot(&self) -> Duration {
+        match &self.0 {
+            Wall::System => {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+            }
+            Wall::Runtime(began) => began.elapsed(),
+            Wall::Simulated(wall) => Duration::from_millis(wall.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Waits.
     pub async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;

@@ -10,6 +10,9 @@ pub enum LogError {
     /// The store failed; of a write nobody knows what became.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another process owns the log, or this one does not any more: nothing was told, and nothing is to be.
+    #[error("this process does not own the log")]
+    NotOwner,
     /// An entry that must be there is not: never passed over.
     #[error("entry {idx} is missing between live ones")]
     Hole {
@@ -28,6 +31,7 @@ impl From<LogError> for Error {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Store(error) => error.into(),
+            LogError::NotOwner => Self::new(Reason::Busy, "the log has another owner now"),
             defect => {
                 tracing::error!(error = %defect, "log");
                 Self::new(Reason::Internal, "a log is damaged")

@@ -1,44 +1,80 @@
 //! What every owner of logs does beside its work: waking those with something to do, dropping what is past its time.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use dialtone_chassis::Chassis;
-use dialtone_vocab::{SHARDS, ShardId};
+use dialtone_store::Batch;
+use dialtone_vocab::{LogId, SHARDS, ShardId, UnixMillis};
 
-use crate::limits::{PAGE_ROWS, SWEEP_BUCKETS, SWEEP_EVERY};
-use crate::rows::{DUE, DueRow, due_prefix};
+use crate::limits::{LOOK_AGAIN, PAGE_ROWS, SWEEP_BUCKETS, SWEEP_EVERY};
+use crate::owner::Owner;
+use crate::rows::{self, DUE, DueRow, LOG, MARK, bucket_key, bucket_of, due_prefix, mark_key, tail_key};
 use crate::store::after;
-use crate::{LogError, LogStore};
+use crate::writer::BUCKET_MARK;
+use crate::{LogError, LogStore, metrics};
 
 impl LogStore {
-    /// Every restart is a take-over: the owners of all logs with something to do, to be opened at once. A shard that
-    /// can't be read is reported and left out.
-    pub fn wake(&self, mut owner: impl FnMut([u8; 16])) {
-        for shard in 0..SHARDS {
-            match self.owners_due(ShardId(shard)) {
-                Ok(owners) => owners.into_iter().for_each(&mut owner),
-                Err(error) => tracing::error!(%error, "due rows could not be read"),
+    /// Finds all logs with something to do, to be opened at once: in an embedded database now, every restart being a
+    /// take-over; in a shared one whenever a shard becomes this process's, and now and then. A shard that can't be read
+    /// is reported and left out until then.
+    pub async fn keep_awake(self, mut found: impl FnMut(DueRow) + Send) {
+        let Owner::Lease(leases) = &self.owner else {
+            for shard in 0..SHARDS {
+                self.wake(ShardId(shard), &mut found).await;
+            }
+            return;
+        };
+        let stop = self.chassis.tasks.stop_token();
+        let mut opened = leases.opened(self.db.service());
+        let clock = &self.chassis.clock;
+        let mut look_again = clock.instant() + LOOK_AGAIN;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                shard = opened.next() => match shard {
+                    Some(shard) => self.wake(shard, &mut found).await,
+                    None => return,
+                },
+                () = clock.sleep_until(look_again) => {
+                    for shard in leases.all_held(self.db.service()) {
+                        self.wake(shard, &mut found).await;
+                    }
+                    look_again = clock.instant() + LOOK_AGAIN;
+                }
             }
         }
     }
 
-    fn owners_due(&self, shard: ShardId) -> Result<BTreeSet<[u8; 16]>, LogError> {
-        let mut owners = BTreeSet::new();
+    async fn wake(&self, shard: ShardId, found: &mut (impl FnMut(DueRow) + Send)) {
+        if let Err(error) = self.each_due(shard, found).await {
+            tracing::error!(%error, "due rows could not be read");
+        }
+    }
+
+    async fn each_due(
+        &self,
+        shard: ShardId,
+        found: &mut (impl FnMut(DueRow) + Send),
+    ) -> Result<(), LogError> {
         let (prefix, end) = (due_prefix(shard), after(due_prefix(shard)));
         let mut lower = Bound::Included(prefix);
         loop {
-            let page = self.db().scan(DUE, (lower, end.clone()), PAGE_ROWS)?;
-            let Some((last, _)) = page.last() else { return Ok(owners) };
+            let page = self.db.scan(DUE, (lower, end.clone()), PAGE_ROWS).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
             lower = Bound::Excluded(last.to_vec());
             for (key, value) in &page {
-                owners.insert(DueRow::parse(key, value)?.owner);
+                found(DueRow::parse(key, value)?);
             }
         }
     }
 
-    /// Drops whole buckets that are past their time, a few at a time, until the process is to stop.
+    /// Drops whole buckets that are past their time, a few at a time, until the process is to stop. A shared store drops
+    /// them by itself.
     pub async fn keep_swept(self, chassis: Chassis) {
+        if let Owner::Lease(_) = self.owner {
+            return;
+        }
         let stop = chassis.tasks.stop_token();
         let mut cursor = Vec::new();
         while stop.run_until_cancelled(chassis.clock.sleep(SWEEP_EVERY)).await.is_some() {
@@ -47,5 +83,45 @@ impl LogStore {
                 Err(error) => tracing::warn!(%error, "the sweep will be tried again"),
             }
         }
+    }
+
+    /// Drops buckets all of whose entries are past their time, looking at no more than `limit` buckets after `cursor`.
+    /// Returns where to go on; empty when all have been seen.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn sweep(
+        &self,
+        mut cursor: Vec<u8>,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<Vec<u8>, LogError> {
+        for _ in 0..limit {
+            // The first row of a bucket is its tail.
+            let found = self.db.walk(LOG, &cursor, 1).await?;
+            let Some((key, tail)) = found.first() else { return Ok(Vec::new()) };
+            let (Some(tail), Ok(log)) = (rows::u64_at(tail, 0), LogId::from_slice(&key[..16])) else {
+                return Err(LogError::Malformed { table: LOG });
+            };
+            let bucket = bucket_of(tail);
+            cursor = [&bucket_key(log, bucket)[..], &[u8::MAX; 16]].concat();
+            // `keep_until` never goes down along a log: when the last entry's time is over, so is everybody's.
+            if !self.is_live(log, tail, now).await? {
+                self.drop_bucket(log, bucket).await?;
+            }
+        }
+        Ok(cursor)
+    }
+
+    /// The tail goes only when a later bucket has one: an index is never used twice.
+    async fn drop_bucket(&self, log: LogId, bucket: u32) -> Result<(), LogError> {
+        let entries = (Bound::Excluded(tail_key(log, bucket)), after(bucket_key(log, bucket)));
+        let dropped = self.db.delete_range(LOG, entries).await?;
+        metrics::swept(self.kind, dropped);
+        let newest = self.db.get_u64(MARK, &mark_key(log, BUCKET_MARK)).await?;
+        if newest.is_some_and(|newest| newest > bucket.into()) {
+            let _always_applied = self.db.commit(Batch::new().delete(LOG, tail_key(log, bucket))).await?;
+        }
+        Ok(())
     }
 }

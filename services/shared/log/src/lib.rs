@@ -18,8 +18,10 @@
 //!
 //! # The rules
 //!
-//! *Ownership.* A log is written by whoever has its database open; every opening of the database is a new epoch, on
-//! disk before anything is read. An entry's key has the epoch of its writer, so two owners never write one cell.
+//! *Ownership.* A log in an embedded database is written by whoever has that open; every opening of the database is a
+//! new epoch, on disk before anything is read. A log in a store that processes share is written by the process that has
+//! the lease of its owner's shard, under the epoch of the lease. An entry's key has the epoch of its writer, so two
+//! owners never write one cell.
 //!
 //! *Opening.* At each index the row of the highest epoch counts; the log ends before the first index without a row,
 //! or whose epoch is lower than that of the one before it. With nothing alive it ends at the tail row, so an index is
@@ -45,13 +47,15 @@
 //! own log. A new owner offers again from the mark and gets the same answers, so nothing happens twice.
 //!
 //! *Due rows* say which logs have something to do, and when. They are put in the transaction of the entry they are
-//! about. One too many is harmless; one too few is a defect.
+//! about, or before it. One too many is harmless; one too few is a defect.
 
+mod append;
 mod error;
 mod keep;
 pub mod limits;
 mod metrics;
 mod open;
+mod owner;
 mod rows;
 mod sink;
 mod source;
@@ -59,7 +63,7 @@ mod store;
 mod writer;
 
 pub use error::LogError;
-pub use rows::{DUE, Due, LOG, LogKind, MARK, TABLES, TAIL, log_id, mark_name};
+pub use rows::{DUE, Due, DueRow, LOG, LogKind, MARK, TABLES, log_id, mark_name};
 pub use sink::{Answered, Sink, Step};
 pub use source::{Back, Offer, Source};
 pub use store::{LogStore, Marks, Opened, Page};

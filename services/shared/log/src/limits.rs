@@ -22,6 +22,14 @@ pub const OFFER_RETRY_MOST: Duration = Duration::from_secs(8);
 pub const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long entries are kept in outboxes and the inbound log: a decision outlives what it was made from.
 pub const KEEP_SOURCE: Duration = Duration::from_secs(31 * 24 * 3600);
+/// How much longer a shared store keeps the rows of entries that nobody reads any more.
+pub const KEEP_ROWS: Duration = Duration::from_secs(24 * 3600);
+/// How long a write to a shared store, whose outcome is unknown, waits the first time until it is repeated.
+pub const WRITE_RETRY: Duration = Duration::from_millis(50);
+/// The longest that it waits.
+pub const WRITE_RETRY_MOST: Duration = Duration::from_secs(1);
+/// How often the due rows of what one owns are looked through: an old owner's may have come late.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Rows that one read of the store brings.
 pub const PAGE_ROWS: usize = 512;
 /// Between two sweeps of what is past its time.

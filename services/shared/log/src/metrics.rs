@@ -18,6 +18,10 @@ static GHOSTS: LazyLock<Counter<u64>> =
 static SWEPT: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("dialtone_log_swept", "Rows dropped past their time, by kind"));
 
+static REPEATED: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    counter("dialtone_log_repeated", "Writes repeated because their outcome was unknown, by kind")
+});
+
 fn label(kind: LogKind) -> [KeyValue; 1] {
     let name = match kind {
         LogKind::Outbox => "outbox",
@@ -34,4 +38,8 @@ pub(crate) fn opened(kind: LogKind, ghosts: usize) {
 
 pub(crate) fn swept(kind: LogKind, rows: u64) {
     SWEPT.add(rows, &label(kind));
+}
+
+pub(crate) fn repeated(kind: LogKind) {
+    REPEATED.add(1, &label(kind));
 }

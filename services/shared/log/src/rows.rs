@@ -1,22 +1,25 @@
 //! The rows of a log, as bytes.
 
 use bytes::Bytes;
+use dialtone_store::Table;
 use dialtone_vocab::{Epoch, LogId, ShardId, UnixMillis, shard_of};
 use sha2::{Digest, Sha256};
 
 use crate::LogError;
 use crate::limits::BUCKET;
 
-/// Table of entries: log, bucket, idx, epoch → first, keep_until, kind, content.
+/// Table of entries: log, bucket, idx, epoch → first, keep_until, kind, content. At idx 0 of each bucket, where no entry
+/// is, stands its tail: the highest idx ever written there.
 pub const LOG: &str = "log";
-/// Table of tails: log, bucket → the highest idx ever written there.
-pub const TAIL: &str = "tail";
 /// Table of marks: log, name → a number that only grows.
 pub const MARK: &str = "mark";
-/// Table of what is due: shard, time, log, idx, kind → owner.
+/// Table of what is due: shard, time, log, idx, kind, epoch, write → owner.
 pub const DUE: &str = "due";
 /// The tables that a service with logs must declare when it opens its database.
-pub const TABLES: [&str; 4] = [LOG, TAIL, MARK, DUE];
+pub const TABLES: [Table; 3] = [Table::new(LOG, BUCKET_KEY), Table::new(MARK, 16), Table::new(DUE, 2)];
+
+/// Bytes of a log's id and a bucket.
+const BUCKET_KEY: usize = 20;
 
 /// What a log is for; part of its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +115,12 @@ pub(crate) fn entry_key(log: LogId, idx: u64, epoch: Epoch) -> Vec<u8> {
     key
 }
 
-/// Key of a tail, and what the keys of a bucket's entries begin with.
+/// Where the tail of a bucket stands.
+pub(crate) fn tail_key(log: LogId, bucket: u32) -> Vec<u8> {
+    [&bucket_key(log, bucket)[..], &[0; 16]].concat()
+}
+
+/// What the keys of a bucket begin with.
 pub(crate) fn bucket_key(log: LogId, bucket: u32) -> Vec<u8> {
     let mut key = log.as_bytes().to_vec();
     key.extend_from_slice(&bucket.to_be_bytes());
@@ -143,24 +151,39 @@ pub struct Due {
     pub kind: u8,
 }
 
-/// A due row as it was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DueRow {
+/// A due row as it stands. Each putting is a row of its own, never put again once it was deleted: of a row that were,
+/// nobody could say whether it is there, if owners' clocks differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DueRow {
     /// Whose log it is.
     pub(crate) owner: [u8; 16],
     /// The log.
     pub(crate) log: LogId,
     /// What is due.
     pub(crate) due: Due,
+    /// The owner's epoch, and which of its writes put it.
+    pub(crate) put: (Epoch, u64),
 }
 
 impl DueRow {
+    /// Whose log has something to do.
+    pub fn owner(&self) -> [u8; 16] {
+        self.owner
+    }
+
+    /// What there is to do.
+    pub fn due(&self) -> Due {
+        self.due
+    }
+
     pub(crate) fn key(&self) -> Vec<u8> {
         let mut key = due_prefix(shard_of(&self.owner));
         key.extend_from_slice(&self.due.at.0.to_be_bytes());
         key.extend_from_slice(self.log.as_bytes());
         key.extend_from_slice(&self.due.idx.to_be_bytes());
         key.push(self.due.kind);
+        key.extend_from_slice(&self.put.0.0.to_be_bytes());
+        key.extend_from_slice(&self.put.1.to_be_bytes());
         key
     }
 
@@ -168,7 +191,8 @@ impl DueRow {
         let parse = || {
             let due = Due { at: UnixMillis(u64_at(key, 2)?), idx: u64_at(key, 26)?, kind: *key.get(34)? };
             let log = LogId::from_slice(key.get(10..26)?).ok()?;
-            Some(Self { owner: value.try_into().ok()?, log, due })
+            let put = (Epoch(u64_at(key, 35)?), u64_at(key, 43)?);
+            Some(Self { owner: value.try_into().ok()?, log, due, put })
         };
         parse().ok_or(LogError::Malformed { table: DUE })
     }
@@ -217,7 +241,12 @@ mod tests {
         assert!(entry_key(log, 512, Epoch(9)) < entry_key(log, 513, Epoch(1)));
         assert!(entry_key(log, 513, Epoch(1)) < entry_key(log, 513, Epoch(2)));
         assert_eq!(Row::parse(b"short", &Bytes::new()), Err(LogError::Malformed { table: LOG }));
-        let due = DueRow { owner: [5; 16], log, due: Due { at: UnixMillis(1), idx: 2, kind: 3 } };
+        let due = DueRow {
+            owner: [5; 16],
+            log,
+            due: Due { at: UnixMillis(1), idx: 2, kind: 3 },
+            put: (Epoch(4), 5),
+        };
         assert_eq!(DueRow::parse(&due.key(), &due.owner), Ok(due));
         assert_eq!(DueRow::parse(&due.key()[1..], &due.owner), Err(LogError::Malformed { table: DUE }));
     }

@@ -4,23 +4,29 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
+use dialtone_chassis::Chassis;
+use dialtone_shards::Leases;
 use dialtone_store::{Batch, Db};
 use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
 use crate::limits::{BUCKET, PAGE_ROWS, WRITE_ENTRIES};
 use crate::open::{Walk, walk};
-use crate::rows::{self, LOG, MARK, Row, TAIL, bucket_key, bucket_of, entry_key, last_of};
+use crate::owner::Owner;
+use crate::rows::{self, LOG, MARK, Row, bucket_of, entry_key, last_of, tail_key};
 use crate::writer::{BUCKET_MARK, End, put_rows};
-use crate::{Entry, Log, LogError, LogKind, Write, metrics};
+use crate::{Entry, Log, LogError, LogKind, metrics};
+
+/// No mark's name is as long.
+const MARK_NAME: usize = 64;
 
 /// All logs of one kind in a service's database. Cheap to clone.
-///
-/// The database's file lock is the lease: whoever has it open owns all its logs, under the epoch of the opening.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LogStore {
-    db: Db,
-    kind: LogKind,
+    pub(crate) db: Db,
+    pub(crate) kind: LogKind,
     keep: Duration,
+    pub(crate) owner: Owner,
+    pub(crate) chassis: Chassis,
 }
 
 /// A log that was opened, with what its owner rebuilds its state from.
@@ -81,9 +87,14 @@ impl Page {
 }
 
 impl LogStore {
-    /// Logs of `kind` in `db`, whose tables must include [`crate::TABLES`]; their entries are kept for `keep`.
-    pub fn new(db: Db, kind: LogKind, keep: Duration) -> Self {
-        Self { db, kind, keep }
+    /// Logs of `kind` in `db`, whose tables must include [`crate::TABLES`]; their entries are kept for `keep`. Without
+    /// leases whoever has the database open owns all of them, under the epoch of the opening.
+    ///
+    /// # Panics
+    /// If processes share the database and there are no leases: a defect of the wiring.
+    pub fn new(db: Db, kind: LogKind, keep: Duration, leases: Option<Leases>, chassis: &Chassis) -> Self {
+        let owner = Owner::new(&db, leases);
+        Self { db, kind, keep, owner, chassis: chassis.clone() }
     }
 
     /// The database.
@@ -91,9 +102,10 @@ impl LogStore {
         &self.db
     }
 
-    /// The epoch under which logs are opened and written.
-    pub fn epoch(&self) -> Epoch {
-        self.db.epoch()
+    /// Whether a log is still this process's to write, as far as can be said without asking anybody: whoever holds one
+    /// that is not lets it go.
+    pub fn owns(&self, log: &Log) -> bool {
+        self.owner.epoch_of(&self.db, log.owner()) == Some(log.epoch())
     }
 
     /// The id of the log of `owner`.
@@ -108,37 +120,37 @@ impl LogStore {
     /// [`LogError`]; the log is not open then.
     pub async fn open(&self, owner: &[u8; 16], now: UnixMillis) -> Result<Opened, LogError> {
         let id = self.log_id(owner);
+        let epoch = self.owner.epoch_of(&self.db, owner).ok_or(LogError::NotOwner)?;
         // A former opening in this process, which failed, may have left a write in the store's queue: what follows it is
         // read. (Unless that queue was full just then: the store promises no order to what overflowed.)
         let _always_applied = self.db.commit(Batch::new()).await?;
-        let marks = self.marks(id)?;
+        let marks = self.marks(id).await?;
         let bucket = marks.0.get(BUCKET_MARK).map(|bucket| u32::try_from(*bucket).unwrap_or(u32::MAX));
-        let walked = self.end_of(id, bucket.unwrap_or(0), now)?;
+        let walked = self.end_of(id, bucket.unwrap_or(0), now).await?;
         metrics::opened(self.kind, walked.ghosts);
-        let carried = walked.carry(self.epoch());
-        if !carried.is_empty() {
-            let _always_applied = self.db.commit(put_rows(Batch::new(), id, &carried)).await?;
-        }
-        self.db.check()?;
+        let carried = put_rows(Batch::new(), id, &walked.carry(epoch), now);
+        self.until_written(owner, epoch, || vec![vec![carried.clone()]]).await?;
         let keep_until = walked.rows.last().map_or(UnixMillis(0), |row| row.keep_until);
         let end = End { tail: walked.tail, bucket, keep_until };
-        let log = Log::new(id, *owner, self.epoch(), self.keep, end);
+        let log = Log::new(id, *owner, epoch, self.keep, end);
         Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
     }
 
-    /// The logs behind `after` that were ever written to, at most `limit`, by id. Nothing is opened.
+    /// The logs behind `after` that were ever written to, at most `limit`, in an order of the store's own. Nothing is
+    /// opened.
     ///
     /// # Errors
     /// [`LogError`].
-    pub fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, LogError> {
+    pub async fn logs(&self, after: Option<LogId>, limit: usize) -> Result<Vec<LogId>, LogError> {
         let mut logs: Vec<LogId> = Vec::new();
         let mut last = after;
         while logs.len() < limit {
-            let lower = last.map_or(Bound::Unbounded, |log| Bound::Excluded(bucket_key(log, u32::MAX)));
-            let found = self.db.scan(TAIL, (lower, Bound::Unbounded), 1)?;
+            // Behind every mark of the last one.
+            let cursor = last.map_or_else(Vec::new, |log| rows::mark_key(log, &[u8::MAX; MARK_NAME]));
+            let found = self.db.walk(MARK, &cursor, 1).await?;
             let Some((key, _)) = found.first() else { break };
             let log = key.get(..16).and_then(|id| LogId::from_slice(id).ok());
-            let log = log.ok_or(LogError::Malformed { table: TAIL })?;
+            let log = log.ok_or(LogError::Malformed { table: MARK })?;
             logs.push(log);
             last = Some(log);
         }
@@ -149,23 +161,24 @@ impl LogStore {
     ///
     /// # Errors
     /// [`LogError`].
-    pub fn tail_on_disk(&self, log: LogId) -> Result<u64, LogError> {
-        let newest = self.db.scan_prefix_rev(TAIL, log.as_bytes(), 1)?;
-        let tail =
-            newest.first().map(|(_, tail)| rows::u64_at(tail, 0).ok_or(LogError::Malformed { table: TAIL }));
-        Ok(tail.transpose()?.unwrap_or(0))
+    pub async fn tail_on_disk(&self, log: LogId) -> Result<u64, LogError> {
+        let bucket = self.db.get_u64(MARK, &rows::mark_key(log, BUCKET_MARK)).await?;
+        match bucket {
+            Some(bucket) => self.tail_row(log, u32::try_from(bucket).unwrap_or(u32::MAX)).await,
+            None => Ok(0),
+        }
     }
 
     /// The marks of a log that are on disk.
     ///
     /// # Errors
     /// [`LogError`].
-    pub fn marks(&self, id: LogId) -> Result<Marks, LogError> {
+    pub async fn marks(&self, id: LogId) -> Result<Marks, LogError> {
         let mut marks = BTreeMap::new();
         let (prefix, end) = (id.as_bytes().to_vec(), after(id.as_bytes().to_vec()));
         let mut lower = Bound::Included(prefix);
         loop {
-            let page = self.db.scan(MARK, (lower, end.clone()), PAGE_ROWS)?;
+            let page = self.db.scan(MARK, (lower, end.clone()), PAGE_ROWS).await?;
             let Some((last, _)) = page.last() else { return Ok(Marks(marks)) };
             lower = Bound::Excluded(last.to_vec());
             for (key, value) in &page {
@@ -176,38 +189,50 @@ impl LogStore {
     }
 
     /// Reads the last bucket and the end of the one before it, as far back as a write can reach.
-    fn end_of(&self, id: LogId, bucket: u32, now: UnixMillis) -> Result<Walk, LogError> {
+    async fn end_of(&self, id: LogId, bucket: u32, now: UnixMillis) -> Result<Walk, LogError> {
         let first = (u64::from(bucket) * BUCKET).saturating_sub(WRITE_ENTRIES as u64) + 1;
-        let rows = self.rows(id, first, last_of(bucket))?;
-        let tails = [Some(bucket), bucket.checked_sub(1)].into_iter().flatten();
-        let tails: Result<Vec<_>, _> =
-            tails.map(|bucket| self.db.get_u64(TAIL, &bucket_key(id, bucket))).collect();
-        let tail_row = tails?.into_iter().flatten().max().unwrap_or(0);
+        let rows = self.rows(id, first, last_of(bucket)).await?;
+        let tail_row = self.tail_row(id, bucket).await?;
         Ok(walk(rows, tail_row, now))
     }
 
-    /// All rows from index `first` to `last`.
-    fn rows(&self, id: LogId, first: u64, last: u64) -> Result<Vec<Row>, LogError> {
-        let mut rows = Vec::new();
-        let upper = Bound::Included(entry_key(id, last, Epoch(u64::MAX)));
-        let mut lower = Bound::Included(entry_key(id, first, Epoch(0)));
-        loop {
-            let page = self.db.scan(LOG, (lower, upper.clone()), PAGE_ROWS)?;
-            for (key, value) in &page {
-                rows.push(Row::parse(key, value)?);
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE_ROWS => lower = Bound::Excluded(last.to_vec()),
-                _ => return Ok(rows),
+    /// The tail of a bucket, or of the one before it if nothing was written there yet.
+    async fn tail_row(&self, id: LogId, bucket: u32) -> Result<u64, LogError> {
+        for bucket in [Some(bucket), bucket.checked_sub(1)].into_iter().flatten() {
+            if let Some(tail) = self.db.get_u64(LOG, &tail_key(id, bucket)).await? {
+                return Ok(tail);
             }
         }
+        Ok(0)
+    }
+
+    /// All rows from index `first` to `last`.
+    async fn rows(&self, id: LogId, first: u64, last: u64) -> Result<Vec<Row>, LogError> {
+        let mut rows = Vec::new();
+        for bucket in bucket_of(first)..=bucket_of(last) {
+            let upto = last.min(last_of(bucket));
+            let upper = Bound::Included(entry_key(id, upto, Epoch(u64::MAX)));
+            let from = first.max(u64::from(bucket) * BUCKET + 1);
+            let mut lower = Bound::Included(entry_key(id, from, Epoch(0)));
+            loop {
+                let page = self.db.scan(LOG, (lower, upper.clone()), PAGE_ROWS).await?;
+                for (key, value) in &page {
+                    rows.push(Row::parse(key, value)?);
+                }
+                match page.last() {
+                    Some((last, _)) if page.len() == PAGE_ROWS => lower = Bound::Excluded(last.to_vec()),
+                    _ => break,
+                }
+            }
+        }
+        Ok(rows)
     }
 
     /// Reads entries `from` to at most `upto`, which must be settled, at most `limit` of them.
     ///
     /// # Errors
     /// [`LogError::Hole`] if an entry is missing that is not past its time.
-    pub fn read(
+    pub async fn read(
         &self,
         log: LogId,
         from: u64,
@@ -221,9 +246,9 @@ impl LogStore {
         while next <= upto && page.entries.len() < limit {
             let step = ((limit - page.entries.len()) as u64).min(WRITE_ENTRIES as u64);
             let end = upto.min(next.saturating_add(step - 1));
-            let mut found = walk(self.rows(log, next, end)?, 0, now).rows;
+            let mut found = walk(self.rows(log, next, end).await?, 0, now).rows;
             if page.entries.is_empty() && found.is_empty() {
-                next = self.skip_expired(log, next, upto, now)?;
+                next = self.skip_expired(log, next, upto, now).await?;
                 page.expired_to = next - 1;
                 if next > upto {
                     break;
@@ -232,7 +257,7 @@ impl LogStore {
             }
             let begins = found.first().map_or(next, |row| row.idx);
             if begins > next {
-                if !page.entries.is_empty() || self.is_live(log, next - 1, now)? {
+                if !page.entries.is_empty() || self.is_live(log, next - 1, now).await? {
                     return Err(LogError::Hole { idx: next });
                 }
                 page.expired_to = begins - 1;
@@ -248,78 +273,32 @@ impl LogStore {
     }
 
     /// The first live index from `from` on, where nothing was found; `upto` + 1 if there is none.
-    fn skip_expired(&self, log: LogId, from: u64, upto: u64, now: UnixMillis) -> Result<u64, LogError> {
-        if self.is_live(log, from - 1, now)? {
+    async fn skip_expired(
+        &self,
+        log: LogId,
+        mut from: u64,
+        upto: u64,
+        now: UnixMillis,
+    ) -> Result<u64, LogError> {
+        if self.is_live(log, from - 1, now).await? {
             return Err(LogError::Hole { idx: from });
         }
-        let upper = Bound::Included(entry_key(log, upto, Epoch(u64::MAX)));
-        let mut lower = Bound::Included(entry_key(log, from, Epoch(0)));
-        loop {
-            let page = self.db.scan(LOG, (lower, upper.clone()), PAGE_ROWS)?;
-            let Some((last, _)) = page.last() else { return Ok(upto + 1) };
-            lower = Bound::Excluded(last.to_vec());
-            for (key, value) in &page {
-                let row = Row::parse(key, value)?;
-                if row.keep_until > now {
-                    return Ok(row.idx);
-                }
+        while from <= upto {
+            let end = upto.min(last_of(bucket_of(from)));
+            let found = self.rows(log, from, end).await?;
+            if let Some(live) = found.iter().find(|row| row.keep_until > now) {
+                return Ok(live.idx);
             }
+            from = end + 1;
         }
+        Ok(upto + 1)
     }
 
-    fn is_live(&self, log: LogId, idx: u64, now: UnixMillis) -> Result<bool, LogError> {
+    pub(crate) async fn is_live(&self, log: LogId, idx: u64, now: UnixMillis) -> Result<bool, LogError> {
         if idx == 0 {
             return Ok(false);
         }
-        Ok(self.rows(log, idx, idx)?.iter().any(|row| row.keep_until > now))
-    }
-
-    /// Writes what [`Log::next_write`] made; afterwards, checks that this process still owns the database. After
-    /// `Ok` hand the write to [`Log::settled`].
-    ///
-    /// # Errors
-    /// [`LogError::Store`]: nobody knows what became of it. Only the very same write may be tried again; when the
-    /// store has failed for good, the owner stops, and the next process finds out.
-    pub async fn write(&self, write: &Write) -> Result<(), LogError> {
-        let _always_applied = self.db.commit(write.to_batch()).await?;
-        Ok(self.db.check()?)
-    }
-
-    /// As [`LogStore::write`], for actors, which do not wait: `done` is called on the store's thread and must be quick.
-    pub fn submit(&self, write: Write, done: impl FnOnce(Write, Result<(), LogError>) + Send + 'static) {
-        let (db, batch) = (self.db.clone(), write.to_batch());
-        self.db.submit(batch, move |outcome| {
-            let outcome = outcome.and_then(|_always_applied| db.check());
-            done(write, outcome.map_err(LogError::from));
-        });
-    }
-
-    /// Drops buckets all of whose entries are past their time, looking at no more than `limit` buckets after
-    /// `cursor`. Returns where to go on; empty when all have been seen.
-    ///
-    /// # Errors
-    /// [`LogError`].
-    pub async fn sweep(&self, cursor: Vec<u8>, limit: usize, now: UnixMillis) -> Result<Vec<u8>, LogError> {
-        let seen = self.db.scan(TAIL, (Bound::Excluded(cursor), Bound::Unbounded), limit)?;
-        for (key, tail) in &seen {
-            let malformed = LogError::Malformed { table: TAIL };
-            let (Some(tail), Ok(log)) = (rows::u64_at(tail, 0), LogId::from_slice(&key[..16])) else {
-                return Err(malformed);
-            };
-            // `keep_until` never goes down along a log: when the last entry's time is over, so is everybody's.
-            if self.is_live(log, tail, now)? {
-                continue;
-            }
-            let bucket = bucket_of(tail);
-            let dropped =
-                self.db.delete_range(LOG, bucket_key(log, bucket)..bucket_key(log, bucket + 1)).await?;
-            metrics::swept(self.kind, dropped);
-            let newest = self.db.scan_prefix_rev(TAIL, log.as_bytes(), 1)?;
-            if newest.first().is_some_and(|(newest, _)| newest != key) {
-                let _always_applied = self.db.commit(Batch::new().delete(TAIL, key.to_vec())).await?;
-            }
-        }
-        Ok(seen.last().map(|(key, _)| key.to_vec()).filter(|_| seen.len() == limit).unwrap_or_default())
+        Ok(self.rows(log, idx, idx).await?.iter().any(|row| row.keep_until > now))
     }
 }
 

@@ -1,14 +1,14 @@
 //! How a log is appended to: a queue, one write in flight, and what is settled. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone_store::Batch;
 use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
-use crate::limits::{MARKS_EVERY, QUEUE, WRITE_BYTES, WRITE_ENTRIES};
-use crate::rows::{DUE, Due, DueRow, LOG, MARK, Row, TAIL, bucket_key, bucket_of, mark_key};
+use crate::limits::{KEEP_ROWS, MARKS_EVERY, QUEUE, WRITE_BYTES, WRITE_ENTRIES};
+use crate::rows::{DUE, Due, DueRow, LOG, MARK, Row, bucket_of, mark_key, tail_key};
 
 /// The mark that says which bucket was begun last.
 pub(crate) const BUCKET_MARK: &[u8] = b"bucket";
@@ -32,6 +32,8 @@ pub struct Write(std::sync::Arc<Content>);
 #[derive(Debug)]
 struct Content {
     log: LogId,
+    owner: [u8; 16],
+    epoch: Epoch,
     number: u64,
     rows: Vec<Row>,
     begins: Option<u32>,
@@ -51,35 +53,55 @@ impl Write {
         self.0.log
     }
 
-    /// The rows as one transaction: the marks that an older bucket moved are there no later than the first entry
-    /// of the next.
-    pub(crate) fn to_batch(&self) -> Batch {
+    /// What must be there before the entries, if it is not written together with them: marks that an older bucket
+    /// moved, the mark of the bucket, and due rows. A row too many, or a mark too early, is harmless.
+    pub(crate) fn before(&self) -> Vec<Batch> {
         let log = self.0.log;
-        let mut batch = Batch::new();
+        let mut marks = Batch::new();
         for (name, value) in &self.0.marks {
-            batch = batch.max(MARK, mark_key(log, name), *value);
+            marks = marks.max(MARK, mark_key(log, name), *value);
         }
         if let Some(bucket) = self.0.begins {
-            batch = batch.max(MARK, mark_key(log, BUCKET_MARK), bucket.into());
+            marks = marks.max(MARK, mark_key(log, BUCKET_MARK), bucket.into());
         }
-        batch = put_rows(batch, log, &self.0.rows);
-        for row in &self.0.due {
-            batch = batch.put(DUE, row.key(), row.owner);
-        }
-        for row in &self.0.done {
-            batch = batch.delete(DUE, row.key());
-        }
-        batch
+        let due = |row: &DueRow| Batch::new().put(DUE, row.key(), row.owner);
+        let batches = std::iter::once(marks).chain(self.0.due.iter().map(due));
+        batches.filter(|batch| !batch.is_empty()).collect()
+    }
+
+    /// The entries and the tail: one partition. They need not be kept longer than they are read, and a day more.
+    pub(crate) fn entries_batch(&self, now: UnixMillis) -> Batch {
+        put_rows(Batch::new(), self.0.log, &self.0.rows, now)
+    }
+
+    /// What may go when the entries are there.
+    pub(crate) fn after(&self) -> Vec<Batch> {
+        self.0.done.iter().map(|row| Batch::new().delete(DUE, row.key())).collect()
+    }
+
+    /// All of it as one transaction.
+    pub(crate) fn to_batch(&self, now: UnixMillis) -> Batch {
+        let all = self.before().into_iter().chain([self.entries_batch(now)]).chain(self.after());
+        all.fold(Batch::new(), Batch::and)
+    }
+
+    pub(crate) fn owner(&self) -> [u8; 16] {
+        self.0.owner
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.0.epoch
     }
 }
 
 /// Entries of one bucket and the tail that they move.
-pub(crate) fn put_rows(mut batch: Batch, log: LogId, rows: &[Row]) -> Batch {
+pub(crate) fn put_rows(mut batch: Batch, log: LogId, rows: &[Row], now: UnixMillis) -> Batch {
     for row in rows {
-        batch = batch.put(LOG, row.key(log), row.value());
+        let keep = row.keep_until.since(now) + KEEP_ROWS;
+        batch = batch.put_for(LOG, row.key(log), row.value(), keep);
     }
     match rows.last() {
-        Some(last) => batch.max(TAIL, bucket_key(log, bucket_of(last.idx)), last.idx),
+        Some(last) => batch.max(LOG, tail_key(log, bucket_of(last.idx)), last.idx),
         None => batch,
     }
 }
@@ -117,6 +139,8 @@ pub struct Log {
     since_marks: u64,
     due: Vec<Due>,
     done: Vec<Due>,
+    /// Due rows of this log that are on disk, or on their way.
+    standing: BTreeSet<DueRow>,
 }
 
 impl Log {
@@ -138,6 +162,7 @@ impl Log {
             since_marks: 0,
             due: Vec::new(),
             done: Vec::new(),
+            standing: BTreeSet::new(),
         }
     }
 
@@ -218,7 +243,14 @@ impl Log {
         self.due.push(due);
     }
 
-    /// Removes a due row with the next write.
+    /// A due row of this log was found, which may be a former owner's: [`Log::due_done`] removes it too.
+    pub fn adopt(&mut self, found: DueRow) {
+        if found.log == self.id {
+            self.standing.insert(found);
+        }
+    }
+
+    /// Removes every row about this with the next write.
     pub fn due_done(&mut self, due: Due) {
         self.done.push(due);
     }
@@ -241,14 +273,22 @@ impl Log {
         } else {
             Vec::new()
         };
-        let (id, owner) = (self.id, self.owner);
-        let of = |due| DueRow { owner, log: id, due };
-        // A row that was put and is done already must not come back: what is done is deleted after.
-        let due = std::mem::take(&mut self.due).into_iter().map(of).collect();
-        let done = std::mem::take(&mut self.done).into_iter().map(of).collect();
+        let (id, owner, epoch) = (self.id, self.owner, self.epoch);
         self.writes += 1;
+        let put = (epoch, self.writes);
+        let due: Vec<_> = std::mem::take(&mut self.due)
+            .into_iter()
+            .map(|due| DueRow { owner, log: id, due, put })
+            .collect();
+        self.standing.extend(due.iter().copied());
+        // A row that is put by this very write and done already is deleted after it.
+        let of = std::mem::take(&mut self.done);
+        let done: Vec<_> = self.standing.iter().filter(|row| of.contains(&row.due)).copied().collect();
+        self.standing.retain(|row| !of.contains(&row.due));
         let write = Write(std::sync::Arc::new(Content {
             log: id,
+            owner,
+            epoch,
             number: self.writes,
             rows,
             begins,

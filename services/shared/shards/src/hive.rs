@@ -65,6 +65,10 @@ pub trait Resident: Sized + Send + 'static {
 
     /// Reads the user's state; on `None` the message that asked for it is dropped and the next one tries again.
     fn open(shared: &Self::Shared, user: UserId) -> impl Future<Output = Option<Self>> + Send;
+    /// Whether its state is still this process's to keep; if not, it is dropped, and what comes next opens it anew.
+    fn is_current(&self) -> bool {
+        true
+    }
     /// Something happens.
     fn handle(&mut self, message: Self::Message) -> impl Future<Output = ()> + Send;
     /// Time has passed.
@@ -368,6 +372,9 @@ impl<R: Resident> Actor for ResidentActor<R> {
         (resident, quiet): &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let begun = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        if resident.as_ref().is_some_and(|resident| !resident.is_current()) {
+            *resident = None;
+        }
         match message {
             ToResident::Message(message) => {
                 *quiet = 0;

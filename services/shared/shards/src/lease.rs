@@ -1,7 +1,7 @@
 //! Who owns which shard when several processes share a store: leases, as pure state machines.
 //!
-//! No store, no clock and no bus in here: a driver brings events, each with the time on its own clock, and carries out
-//! the effects. No process uses it yet: with the embedded store the lock of its file is the lease.
+//! No store, no clock and no bus in here: a driver ([`crate::Leases`]) brings events, each with the time on its own
+//! clock, and carries out the effects. With an embedded store the lock of its file is the lease.
 //!
 //! ```text
 //!   driver ── Begin, Tick, Want, Release, Heard, Arrived ──► Lease ── Ask{ticket, request} ──► driver ──► store
@@ -46,6 +46,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use dialtone_vocab::{Epoch, ShardId};
 
 mod check;
 mod defect;
@@ -172,6 +174,28 @@ impl Lease {
         }
         self.move_on(now, &mut effects);
         effects
+    }
+
+    /// The epoch in which this process owns a shard, by the clock.
+    pub fn held(&self, key: ShardKey, now: Moment) -> Option<Epoch> {
+        self.node.as_ref().filter(|node| node.is_valid(now))?;
+        self.shards.get(&key).and_then(Shard::epoch)
+    }
+
+    /// The shards of a service that this process owns, by the clock.
+    pub fn all_held(&self, service: &str, now: Moment) -> Vec<ShardId> {
+        let own = self.shards.keys().filter(|key| key.service == service);
+        own.filter(|key| self.held(**key, now).is_some()).map(|key| key.shard).collect()
+    }
+
+    /// Whether there is a shard that it has, wants or gives back.
+    pub fn has_shards(&self) -> bool {
+        !self.shards.is_empty()
+    }
+
+    /// Whether checks go by the clock: then [`Lease::held`] is all there is to know.
+    pub fn checks_by(&self) -> CheckBy {
+        self.by
     }
 
     /// Whether, by the clock, this process owns the shard in that epoch.

@@ -5,15 +5,17 @@
 //!   live nodes of a service ── rendezvous hashing ──► node of a shard
 //! ```
 //!
-//! The membership only proposes: where something is written, the store's lease decides (with the embedded store, its
-//! file lock). For presence ownership is a hint for a cache. [`lease`] is how processes that share a store will agree
-//! on owners: its state machines are here and tested, and no process uses them yet.
+//! The membership only proposes: where something is written, the store decides. With an embedded store, by its file
+//! lock; with one that processes share, by [`Leases`], whose rules are the state machines of [`lease`]. For presence
+//! ownership is a hint for a cache.
 
 mod hive;
 pub mod lease;
+mod leases;
 mod map;
 mod membership;
 
 pub use hive::{Busy, Hive, Resident, Rest};
+pub use leases::{LEASES, Leases, OpenedShards};
 pub use map::rendezvous;
 pub use membership::{HEARTBEAT_EVERY, LOST_AFTER, Shards};

@@ -10,7 +10,7 @@ use dialtone_proto::bus::v1::Heartbeat;
 use dialtone_vocab::{NodeId, UnixMillis, UserId, shard_of};
 use tokio::sync::watch;
 
-use crate::rendezvous;
+use crate::{Leases, rendezvous};
 
 /// How often a process says that it is alive.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -24,6 +24,7 @@ type Members = BTreeMap<String, Vec<NodeId>>;
 #[derive(Clone)]
 pub struct Shards {
     members: watch::Receiver<Arc<Members>>,
+    leases: Option<Leases>,
 }
 
 /// A node that was heard.
@@ -56,7 +57,25 @@ impl Shards {
         let incarnation = chassis.rng.u64();
         chassis.tasks.spawn("cluster heartbeat", beat(chassis.clone(), bus.clone(), own, incarnation));
         chassis.tasks.spawn("cluster membership", hear(chassis.clone(), listener, book));
-        Ok(Self { members })
+        Ok(Self { members, leases: None })
+    }
+
+    /// As before, in a process that holds leases.
+    #[must_use]
+    pub fn with_leases(self, leases: Leases) -> Self {
+        Self { leases: Some(leases), ..self }
+    }
+
+    /// The leases by which this process writes to a store that it shares.
+    pub fn leases(&self) -> Option<Leases> {
+        self.leases.clone()
+    }
+
+    /// Waits until somebody has come or gone.
+    pub(crate) async fn changed(&mut self) {
+        if self.members.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The node of a service that serves this user; `None` when none is alive.
@@ -126,6 +145,11 @@ async fn beat(chassis: Chassis, bus: Bus, services: Vec<String>, incarnation: u6
             () = stop.cancelled() => {}
             () = chassis.clock.sleep(HEARTBEAT_EVERY) => {}
         }
+    }
+    // Told to stop: others need not wait until they miss it.
+    let leaving = Heartbeat { node, services: Vec::new(), incarnation };
+    if let Err(error) = bus.publish(&subjects::heartbeat(), leaving).await {
+        tracing::debug!(%error, "nobody was told that this process leaves");
     }
 }
 

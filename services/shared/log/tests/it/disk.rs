@@ -1,21 +1,22 @@
 //! Logs on a disk: what is settled is there, whatever became of the process.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
 use dialtone_log::limits::{BUCKET, KEEP};
-use dialtone_log::{Due, Log, LogError, LogKind, LogStore, Opened, TABLES, mark_name};
-use dialtone_store::{Batch, Db, MemoryDisk};
+use dialtone_log::{Due, DueRow, Log, LogError, LogKind, LogStore, Opened, TABLES, mark_name};
+use dialtone_store::{Batch, Db, MemoryDisk, Rows, Schema};
 use dialtone_vocab::{UnixMillis, shard_of};
 
 const OWNER: [u8; 16] = [7; 16];
 const NOW: UnixMillis = UnixMillis(1_000_000);
-const TABLE_LIST: &[&str] = &TABLES;
+const ALPHA: Schema = Schema { service: "alpha", tables: &TABLES, version: 1 };
 
 fn store(disk: &MemoryDisk, seed: u64) -> LogStore {
     let chassis = Chassis::for_tests(seed);
-    let db = Db::open_memory(disk, "alpha", TABLE_LIST, 1, &chassis).expect("opens");
-    LogStore::new(db, LogKind::Inbox, KEEP)
+    let db = Db::open_memory(disk, ALPHA, &chassis).expect("opens");
+    LogStore::new(db, LogKind::Inbox, KEEP, None, &chassis)
 }
 
 async fn open(store: &LogStore) -> Opened {
@@ -28,6 +29,24 @@ async fn drain(store: &LogStore, log: &mut Log, now: UnixMillis) {
         store.write(&write).await.expect("writes");
         log.settled(&write);
     }
+}
+
+async fn rows_of(store: &LogStore) -> Rows {
+    store.db().walk("log", &[], usize::MAX).await.expect("walks")
+}
+
+async fn found(store: &LogStore) -> Vec<DueRow> {
+    let (sender, mut rows) = tokio::sync::mpsc::unbounded_channel();
+    store.clone().keep_awake(move |row| sender.send(row).expect("is heard")).await;
+    let mut found = Vec::new();
+    while let Some(row) = rows.recv().await {
+        found.push(row);
+    }
+    found
+}
+
+async fn woken(store: &LogStore) -> Vec<([u8; 16], Due)> {
+    found(store).await.into_iter().map(|row| (row.owner(), row.due())).collect()
 }
 
 fn content(idx: u64) -> Vec<u8> {
@@ -50,7 +69,7 @@ async fn a_log_that_nobody_wrote_to_is_empty_and_open() {
     let opened = open(&store).await;
     assert_eq!((opened.log.tail(), opened.entries.len(), opened.marks.get("bucket")), (0, 0, 0));
     assert_eq!(opened.log.id(), store.log_id(&OWNER));
-    let page = store.read(opened.log.id(), 1, 0, 10, NOW).expect("reads");
+    let page = store.read(opened.log.id(), 1, 0, 10, NOW).await.expect("reads");
     assert_eq!((page.entries.len(), page.expired_to), (0, 0));
 }
 
@@ -72,7 +91,7 @@ async fn entries_and_marks_are_found_again_under_every_epoch() {
         }
         log.mark_now(mark_name("ack/", &[1]), round + 1);
         drain(&store, &mut log, NOW).await;
-        let page = store.read(log.id(), 1, log.tail(), usize::MAX, NOW).expect("reads");
+        let page = store.read(log.id(), 1, log.tail(), usize::MAX, NOW).await.expect("reads");
         let all: Vec<_> = page.entries.iter().map(|entry| entry.idx).collect();
         assert_eq!(all, (1..=(round + 1) * 300).collect::<Vec<_>>(), "no carried row shows twice");
     }
@@ -97,20 +116,21 @@ async fn opening_writes_the_last_write_once_more() {
     drain(&old, &mut log, NOW).await;
     let new = store(&disk, 2);
     open(&new).await;
-    let rows = new.db().scan_prefix("log", log.id().as_bytes(), 100).expect("scans");
+    let rows =
+        new.db().scan_prefix("log", &[log.id().as_bytes(), &[0; 4][..]].concat(), 100).await.expect("scans");
     let epochs: Vec<_> = rows.iter().map(|(key, _)| (key[27], key[35])).collect();
-    assert_eq!(epochs, [(1, 1), (2, 1), (3, 1), (4, 1), (4, 2), (5, 1), (5, 2)]);
-    assert_eq!(rows[3].1, rows[4].1, "as it was, its time too");
+    assert_eq!(epochs, [(0, 0), (1, 1), (2, 1), (3, 1), (4, 1), (4, 2), (5, 1), (5, 2)]);
+    assert_eq!(rows[4].1, rows[5].1, "as it was, its time too");
 }
 
 #[tokio::test]
 async fn reads_pages_from_the_middle() {
     let store = store(&MemoryDisk::new(), 1);
     let log = filled(&store, 1_200, NOW).await;
-    let page = store.read(log.id(), 500, log.tail(), 100, NOW).expect("reads");
+    let page = store.read(log.id(), 500, log.tail(), 100, NOW).await.expect("reads");
     let found: Vec<_> = page.entries.iter().map(|entry| entry.idx).collect();
     assert_eq!((found, page.expired_to), ((500..600).collect(), 0));
-    let page = store.read(log.id(), 1_190, log.tail(), 100, NOW).expect("reads");
+    let page = store.read(log.id(), 1_190, log.tail(), 100, NOW).await.expect("reads");
     assert_eq!(page.entries.len(), 11);
 }
 
@@ -122,11 +142,11 @@ async fn what_is_past_its_time_is_said_and_never_a_hole() {
     (601..=700).for_each(|idx| assert_eq!(log.push(1, content(idx)), idx));
     drain(&store, &mut log, later).await;
     let then = NOW.plus(KEEP);
-    let page = store.read(log.id(), 1, log.tail(), 10, then).expect("reads");
+    let page = store.read(log.id(), 1, log.tail(), 10, then).await.expect("reads");
     assert_eq!((page.entries[0].idx, page.entries.len(), page.expired_to), (601, 10, 600));
-    let page = store.read(log.id(), 590, log.tail(), 1_000, then).expect("reads");
+    let page = store.read(log.id(), 590, log.tail(), 1_000, then).await.expect("reads");
     assert_eq!((page.entries[0].idx, page.entries.len(), page.expired_to), (601, 100, 600));
-    let all_past = store.read(log.id(), 1, log.tail(), 10, later.plus(KEEP)).expect("reads");
+    let all_past = store.read(log.id(), 1, log.tail(), 10, later.plus(KEEP)).await.expect("reads");
     assert_eq!((all_past.entries.len(), all_past.expired_to), (0, 700));
     let opened = store.open(&OWNER, later.plus(KEEP)).await.expect("opens");
     assert_eq!((opened.log.tail(), opened.entries.len()), (700, 0), "the index goes on");
@@ -136,14 +156,14 @@ async fn what_is_past_its_time_is_said_and_never_a_hole() {
 async fn a_hole_is_an_error_wherever_a_page_meets_it() {
     let store = store(&MemoryDisk::new(), 1);
     let log = filled(&store, 300, NOW).await;
-    let row = store.db().scan("log", .., usize::MAX).expect("scans")[149].0.to_vec();
+    let row = rows_of(&store).await[150].0.to_vec();
     assert!(store.db().commit(Batch::new().delete("log", row)).await.expect("deletes").is_applied());
     for from in [1, 100, 149, 150] {
-        let found = store.read(log.id(), from, log.tail(), 1_000, NOW);
+        let found = store.read(log.id(), from, log.tail(), 1_000, NOW).await;
         assert_eq!(found, Err(LogError::Hole { idx: 150 }), "from {from}");
     }
-    assert_eq!(store.read(log.id(), 1, 149, 1_000, NOW).map(|page| page.entries.len()), Ok(149));
-    assert_eq!(store.read(log.id(), 151, 300, 1_000, NOW).map(|page| page.entries.len()), Ok(150));
+    assert_eq!(store.read(log.id(), 1, 149, 1_000, NOW).await.map(|page| page.entries.len()), Ok(149));
+    assert_eq!(store.read(log.id(), 151, 300, 1_000, NOW).await.map(|page| page.entries.len()), Ok(150));
 }
 
 #[tokio::test]
@@ -151,19 +171,17 @@ async fn the_sweeper_drops_what_is_past_and_the_index_goes_on() {
     let disk = MemoryDisk::new();
     let store = store(&disk, 1);
     let log = filled(&store, 3 * BUCKET + 5, NOW).await;
-    let rows = |store: &LogStore| store.db().scan("log", .., usize::MAX).expect("scans").len();
-    let before = rows(&store);
+    let before = rows_of(&store).await.len();
     let mut cursor = store.sweep(Vec::new(), 2, NOW).await.expect("sweeps");
     assert!(!cursor.is_empty(), "two of four seen");
     cursor = store.sweep(cursor, 3, NOW).await.expect("sweeps");
-    assert_eq!((cursor.is_empty(), rows(&store)), (true, before), "nothing is past its time");
+    assert_eq!((cursor.is_empty(), rows_of(&store).await.len()), (true, before), "nothing is past its time");
     assert!(store.sweep(Vec::new(), 10, NOW.plus(KEEP)).await.expect("sweeps").is_empty());
-    assert_eq!(rows(&store), 0);
-    assert_eq!(store.db().scan("tail", .., 10).expect("scans").len(), 1, "the newest tail stays");
+    assert_eq!(rows_of(&store).await.len(), 1, "the newest tail stays");
     drop(log);
     let opened = store.open(&OWNER, NOW.plus(KEEP)).await.expect("opens");
     assert_eq!(opened.log.tail(), 3 * BUCKET + 5);
-    let page = store.read(opened.log.id(), 1, opened.log.tail(), 10, NOW.plus(KEEP)).expect("reads");
+    let page = store.read(opened.log.id(), 1, opened.log.tail(), 10, NOW.plus(KEEP)).await.expect("reads");
     assert_eq!((page.entries.len(), page.expired_to), (0, 3 * BUCKET + 5));
 }
 
@@ -186,22 +204,25 @@ async fn owners_are_woken_until_nothing_of_theirs_is_due() {
     let store = store(&MemoryDisk::new(), 1);
     let mut log = open(&store).await.log;
     let due = |at: u64, idx: u64| Due { at: UnixMillis(at), idx, kind: 1 };
-    let woken = || {
-        let mut owners = Vec::new();
-        store.wake(|owner| owners.push(owner));
-        owners
-    };
-    assert_eq!(woken(), Vec::<[u8; 16]>::new());
+    assert_eq!(woken(&store).await, []);
     log.push(0, "x");
     [due(300, 1), due(100, 2)].into_iter().for_each(|due| log.due(due));
     drain(&store, &mut log, NOW).await;
-    assert_eq!(woken(), [OWNER], "once, whatever is due");
+    assert_eq!(woken(&store).await, [(OWNER, due(100, 2)), (OWNER, due(300, 1))]);
     log.due_done(due(100, 2));
     drain(&store, &mut log, NOW).await;
-    assert_eq!(woken(), [OWNER]);
+    assert_eq!(woken(&store).await, [(OWNER, due(300, 1))]);
+    // Due again before it was done, and put by a former owner: whatever rows there are, done is done.
+    log.due(due(300, 1));
+    drain(&store, &mut log, NOW).await;
+    assert_eq!(woken(&store).await.len(), 2);
+    let mut log = open(&store).await.log;
+    for row in found(&store).await {
+        log.adopt(row);
+    }
     log.due_done(due(300, 1));
     drain(&store, &mut log, NOW).await;
-    assert_eq!(woken(), Vec::<[u8; 16]>::new());
+    assert_eq!(woken(&store).await, []);
 }
 
 #[tokio::test]
@@ -223,10 +244,10 @@ fn live_and_die(disk: &MemoryDisk, seed: u64, lives: Duration) -> u64 {
         let chassis = Chassis::for_tests(seed);
         let mut settled = 0;
         let life = async {
-            let db = Db::open_memory(disk, "alpha", TABLE_LIST, 1, &chassis).expect("opens");
-            let store = LogStore::new(db, LogKind::Inbox, KEEP);
+            let db = Db::open_memory(disk, ALPHA, &chassis).expect("opens");
+            let store = LogStore::new(db, LogKind::Inbox, KEEP, None, &chassis);
             let mut log = open(&store).await.log;
-            let page = store.read(log.id(), 1, log.tail(), usize::MAX, NOW).expect("no hole");
+            let page = store.read(log.id(), 1, log.tail(), usize::MAX, NOW).await.expect("no hole");
             assert_eq!(page.entries.len() as u64, log.tail());
             assert!(page.entries.iter().all(|entry| entry.content == content(entry.idx)));
             settled = log.tail();
@@ -283,19 +304,19 @@ async fn the_logs_of_a_store_are_listed_and_counted_without_opening_one() {
     }
     store.open(&[9; 16], NOW).await.expect("opens, and writes nothing");
     written.sort();
-    let (first, rest) = (store.logs(None, 2).expect("lists"), written[1].0);
-    let rest = store.logs(Some(rest), 9).expect("lists");
+    let (first, rest) = (store.logs(None, 2).await.expect("lists"), written[1].0);
+    let rest = store.logs(Some(rest), 9).await.expect("lists");
     let listed: Vec<_> = first.into_iter().chain(rest).collect();
     assert_eq!(listed, written.iter().map(|(log, _, _)| *log).collect::<Vec<_>>());
     for (log, tail, mark) in written {
-        assert_eq!(store.tail_on_disk(log), Ok(tail));
-        assert_eq!(store.marks(log).expect("reads").get("seen"), mark);
+        assert_eq!(store.tail_on_disk(log).await, Ok(tail));
+        assert_eq!(store.marks(log).await.expect("reads").get("seen"), mark);
     }
-    assert_eq!(store.tail_on_disk(store.log_id(&[9; 16])), Ok(0));
+    assert_eq!(store.tail_on_disk(store.log_id(&[9; 16])).await, Ok(0));
 }
 
 #[tokio::test]
-async fn everybody_with_something_to_do_is_woken_once_however_many_there_are() {
+async fn everybody_with_something_to_do_is_woken_however_many_there_are() {
     let store = store(&MemoryDisk::new(), 1);
     let owner = |n: u64| {
         let mut owner = [0; 16];
@@ -312,23 +333,22 @@ async fn everybody_with_something_to_do_is_woken_once_however_many_there_are() {
         }
         drain(&store, &mut log, NOW).await;
     }
-    let mut woken = Vec::new();
-    store.wake(|owner| woken.push(owner));
-    assert_eq!(woken, owners);
+    let woken: BTreeSet<_> = woken(&store).await.into_iter().map(|(owner, _)| owner).collect();
+    assert!(woken.iter().eq(&owners));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_past_its_time_is_swept_by_itself() {
     let chassis = Chassis::for_tests(1);
     let disk = MemoryDisk::new();
-    let db = Db::open_memory(&disk, "alpha", TABLE_LIST, 1, &chassis).expect("opens");
-    let store = LogStore::new(db.clone(), LogKind::Inbox, KEEP);
+    let db = Db::open_memory(&disk, ALPHA, &chassis).expect("opens");
+    let store = LogStore::new(db.clone(), LogKind::Inbox, KEEP, None, &chassis);
     filled(&store, 3, chassis.clock.now()).await;
     let sweeping = chassis.tasks.spawn("sweep", store.keep_swept(chassis.clone()));
-    let rows = || db.scan_prefix(dialtone_log::LOG, &[], 10).expect("scans").len();
+    let rows = async || db.walk(dialtone_log::LOG, &[], 10).await.expect("walks").len();
     chassis.clock.sleep(KEEP - Duration::from_secs(60)).await;
-    assert_eq!(rows(), 3);
+    assert_eq!(rows().await, 3 + 1);
     chassis.clock.sleep(Duration::from_secs(180)).await;
-    assert_eq!((rows(), sweeping.is_finished()), (0, false));
+    assert_eq!((rows().await, sweeping.is_finished()), (1, false));
     assert!(chassis.tasks.shutdown(Duration::from_secs(1)).await);
 }

@@ -18,6 +18,16 @@ pub const RETRY: Duration = Duration::from_millis(250);
 pub const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often [`super::Event::Tick`] is wanted.
 pub const TICK_EVERY: Duration = Duration::from_millis(100);
+/// How long one request to the store may take until its outcome counts as unknown.
+pub const ASKED_WITHIN: Duration = Duration::from_millis(1_500);
+/// Requests about shards that are under way at the same time.
+pub const ASKED_AT_ONCE: usize = 32;
+/// How long a process that has just come listens to who is there before it wants shards, and how often it looks again.
+pub const SETTLE_IN: Duration = Duration::from_secs(2);
+/// How long what is being written is given to end before shards are given back.
+pub const DRAIN: Duration = Duration::from_millis(300);
+/// How long a process that leaves tries to give back its shards.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// An incarnation not heard of for this long, and not waited for, is forgotten.
 pub const FORGET: Duration = Duration::from_secs(60);
 

@@ -79,6 +79,14 @@ impl Shard {
         self.news()
     }
 
+    /// The epoch in which it is this process's.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        match self.step {
+            Step::Held(epoch) => Some(epoch),
+            _ => None,
+        }
+    }
+
     /// Whether it is this process's in that epoch.
     pub(super) fn is_held(&self, epoch: Epoch) -> bool {
         match self.step {

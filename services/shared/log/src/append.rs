@@ -1,0 +1,94 @@
+//! How what [`crate::Log::next_write`] made gets to the store, and when it is settled.
+
+use dialtone_store::{Batch, StoreError};
+use dialtone_vocab::Epoch;
+use futures::future::try_join_all;
+
+use crate::limits::{WRITE_RETRY, WRITE_RETRY_MOST};
+use crate::owner::Owner;
+use crate::{LogError, LogStore, Write, metrics};
+
+impl LogStore {
+    /// Writes what [`crate::Log::next_write`] made; afterwards, checks that this process still is the owner. After `Ok`
+    /// hand the write to [`crate::Log::settled`].
+    ///
+    /// To a shared store it is written until the answer is known or the log is not ours any more.
+    ///
+    /// # Errors
+    /// [`LogError::Store`]: nobody knows what became of it. Only the very same write may be tried again; when the
+    /// store has failed for good, the owner stops, and the next process finds out. [`LogError::NotOwner`]: it is not
+    /// settled, and never will be for this owner.
+    pub async fn write(&self, write: &Write) -> Result<(), LogError> {
+        let now = self.chassis.clock.now();
+        match &self.owner {
+            Owner::Lock(_) => {
+                let _always_applied = self.db.commit(write.to_batch(now)).await?;
+                self.owner.check(&self.db, &write.owner(), write.epoch()).await
+            }
+            Owner::Lease(_) => {
+                let steps = || vec![write.before(), vec![write.entries_batch(now)]];
+                self.until_written(&write.owner(), write.epoch(), steps).await?;
+                // Rows too many are harmless: whoever finds one looks, and removes it.
+                for batch in write.after() {
+                    if let Err(error) = self.db.commit(batch).await {
+                        tracing::debug!(%error, "a due row stays");
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`LogStore::write`], for actors, which do not wait: `done` is called on another thread and must be quick.
+    pub fn submit(&self, write: Write, done: impl FnOnce(Write, Result<(), LogError>) + Send + 'static) {
+        match &self.owner {
+            Owner::Lock(_) => {
+                let (db, batch) = (self.db.clone(), write.to_batch(self.chassis.clock.now()));
+                self.db.submit(batch, move |outcome| {
+                    let outcome = outcome.and_then(|_always_applied| db.check());
+                    done(write, outcome.map_err(LogError::from));
+                });
+            }
+            Owner::Lease(_) => {
+                let logs = self.clone();
+                self.chassis.tasks.spawn("log write", async move {
+                    let outcome = logs.write(&write).await;
+                    done(write, outcome);
+                });
+            }
+        }
+    }
+
+    /// Writes batches, step after step, all of a step at once, and the same again until every answer is known; then
+    /// checks that this process still is the owner.
+    pub(crate) async fn until_written(
+        &self,
+        owner: &[u8; 16],
+        epoch: Epoch,
+        steps: impl Fn() -> Vec<Vec<Batch>>,
+    ) -> Result<(), LogError> {
+        let mut pause = WRITE_RETRY;
+        loop {
+            match self.written(steps()).await {
+                Ok(()) => return self.owner.check(&self.db, owner, epoch).await,
+                Err(StoreError::Unknown { why }) => {
+                    tracing::debug!(why, "a write will be repeated");
+                    metrics::repeated(self.kind);
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.chassis.clock.sleep(self.chassis.rng.jitter(pause)).await;
+            pause = (pause * 2).min(WRITE_RETRY_MOST);
+            if self.owner.epoch_of(&self.db, owner) != Some(epoch) {
+                return Err(LogError::NotOwner);
+            }
+        }
+    }
+
+    async fn written(&self, steps: Vec<Vec<Batch>>) -> Result<(), StoreError> {
+        for step in steps {
+            try_join_all(step.into_iter().map(|batch| self.db.commit(batch))).await?;
+        }
+        Ok(())
+    }
+}

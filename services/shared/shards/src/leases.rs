@@ -1,0 +1,315 @@
+//! The leases of a process, driven: the state machine of [`crate::lease`] over a store, a clock and the bus.
+//!
+//! ```text
+//!   membership ── who is to have what ──► driver ◄── news of others ── bus
+//!                                          │  ▲
+//!   logs ── held? check ──► Lease (pure) ◄─┘  └── answers ── requests, each a task with a time-out ──► store
+//! ```
+
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dialtone_bus::{Bus, BusError, Subscription, subjects};
+use dialtone_chassis::{Chassis, ReadyHandle};
+use dialtone_proto::bus::v1::{FreedShard, LeaseNews};
+use dialtone_store::Db;
+use dialtone_vocab::{Epoch, NodeId, SHARDS, ShardId};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::lease::limits::{ASKED_AT_ONCE, ASKED_WITHIN, DRAIN, LEAVE_WITHIN, SETTLE_IN, TICK_EVERY};
+use crate::lease::{
+    Answer, CheckBy, Effect, Event, Holding, Incarnation, Lease, Request, ShardKey, Ticket, WriteId,
+};
+use crate::{Shards, rendezvous};
+pub use rows::LEASES;
+
+/// The leases of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Leases(Arc<Inner>);
+
+struct Inner {
+    chassis: Chassis,
+    state: Mutex<State>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// What both the driver and the logs look at; nobody keeps it for longer than a look.
+struct State {
+    lease: Lease,
+    checks: BTreeMap<WriteId, oneshot::Sender<bool>>,
+    last_check: WriteId,
+    listeners: Vec<(&'static str, mpsc::UnboundedSender<ShardId>)>,
+}
+
+/// Shards of a service that become this process's, as they do; see [`Leases::opened`].
+pub struct OpenedShards(mpsc::UnboundedReceiver<ShardId>);
+
+impl OpenedShards {
+    /// The next one; `None` when the process stops.
+    pub async fn next(&mut self) -> Option<ShardId> {
+        self.0.recv().await
+    }
+}
+
+impl Leases {
+    /// Begins to hold the shards of `services` that the membership gives to this process. `db` has the tables of
+    /// [`LEASES`].
+    ///
+    /// # Errors
+    /// When the bus can't be subscribed to.
+    pub async fn start(
+        chassis: &Chassis,
+        bus: &Bus,
+        shards: &Shards,
+        db: Db,
+        by: CheckBy,
+        services: Vec<&'static str>,
+    ) -> Result<Self, BusError> {
+        let news = bus.subscribe(&subjects::lease()).await?;
+        let (events, inbox) = mpsc::unbounded_channel();
+        let state =
+            State { lease: Lease::new(by), checks: BTreeMap::new(), last_check: 0, listeners: Vec::new() };
+        let leases = Self(Arc::new(Inner { chassis: chassis.clone(), state: Mutex::new(state), events }));
+        let driver = Driver {
+            leases: leases.clone(),
+            chassis: chassis.clone(),
+            bus: bus.clone(),
+            db,
+            services,
+            placed: BTreeSet::new(),
+            paced: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
+            ready: chassis.ready.register("leases"),
+        };
+        driver.ready.set_missing("no lease yet");
+        chassis.tasks.spawn("leases", driver.run(shards.clone(), news, inbox));
+        Ok(leases)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The epoch in which this process owns a shard now, by the clock.
+    pub fn held(&self, key: ShardKey) -> Option<Epoch> {
+        self.state().lease.held(key, self.0.chassis.clock.boot())
+    }
+
+    /// The shards of a service that this process owns now.
+    pub fn all_held(&self, service: &str) -> Vec<ShardId> {
+        self.state().lease.all_held(service, self.0.chassis.clock.boot())
+    }
+
+    /// Shards of a service from now on, as they become this process's; those that it owns already come first.
+    pub fn opened(&self, service: &'static str) -> OpenedShards {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        for shard in state.lease.all_held(service, self.0.chassis.clock.boot()) {
+            let _receiver_is_here = sender.send(shard);
+        }
+        state.listeners.push((service, sender));
+        OpenedShards(receiver)
+    }
+
+    /// After the answer of a write has arrived: whether its writer still was the owner, so that it is settled.
+    pub async fn check(&self, held: Holding) -> bool {
+        let now = self.0.chassis.clock.boot();
+        let answer = {
+            let mut state = self.state();
+            if state.lease.checks_by() == CheckBy::Clock {
+                return state.lease.held(held.key, now) == Some(held.epoch);
+            }
+            state.last_check += 1;
+            let (sender, answer) = oneshot::channel();
+            let write = state.last_check;
+            state.checks.insert(write, sender);
+            if self.0.events.send(Event::Arrived(held, write)).is_err() {
+                state.checks.remove(&write);
+            }
+            answer
+        };
+        answer.await.unwrap_or(false)
+    }
+}
+
+/// The task that brings events to the state machine and does what it says.
+struct Driver {
+    leases: Leases,
+    chassis: Chassis,
+    bus: Bus,
+    db: Db,
+    services: Vec<&'static str>,
+    /// What the membership gives to this process.
+    placed: BTreeSet<ShardKey>,
+    /// Requests about shards don't get in each other's way, nor in that of renewals.
+    paced: Arc<Semaphore>,
+    ready: ReadyHandle,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut shards: Shards,
+        mut news: Subscription<LeaseNews>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) {
+        let stop = self.chassis.tasks.stop_token();
+        self.begin();
+        // Those who are there already are heard of first: else everything would be taken from them.
+        let mut look = self.chassis.clock.instant() + SETTLE_IN;
+        let mut tick = self.chassis.clock.instant();
+        loop {
+            let clock = self.chassis.clock.clone();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.leave(&mut events).await,
+                Some(event) = events.recv() => self.happens(event),
+                told = news.next() => match told {
+                    Some(told) => self.heard(told.message),
+                    None => return,
+                },
+                () = shards.changed() => {
+                    look = look.max(self.chassis.clock.instant() + DRAIN);
+                }
+                () = clock.sleep_until(look.min(tick)) => {
+                    let now = self.chassis.clock.instant();
+                    if now >= look {
+                        self.place(&shards);
+                        look = now + SETTLE_IN;
+                    }
+                    if now >= tick {
+                        self.happens(Event::Tick);
+                        tick = now + TICK_EVERY;
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let incarnation = Incarnation(self.chassis.rng.u64());
+        tracing::info!("a new incarnation begins");
+        self.happens(Event::Begin(incarnation));
+    }
+
+    fn happens(&mut self, event: Event) {
+        let now = self.chassis.clock.boot();
+        let effects = self.leases.state().lease.handle(event, now);
+        let mut freed = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Ask(ticket, request) => self.ask(ticket, request),
+                Effect::Renewed(incarnation, counter) => {
+                    self.ready.set_ready();
+                    self.tell(LeaseNews { incarnation: incarnation.0, counter, freed: Vec::new() });
+                }
+                Effect::Opened(held) => self.opened(held),
+                Effect::Gone(key) => {
+                    freed.push(FreedShard { service: key.service.to_owned(), shard: key.shard.0.into() });
+                }
+                Effect::Settled(write) => self.checked(write, true),
+                Effect::Unsettled(write) => self.checked(write, false),
+                Effect::Stop => {
+                    tracing::warn!("the lease is lost: everything begins anew");
+                    self.ready.set_missing("the lease was lost");
+                    self.begin();
+                }
+            }
+        }
+        if !freed.is_empty() {
+            self.tell(LeaseNews { freed, ..LeaseNews::default() });
+        }
+    }
+
+    fn heard(&mut self, news: LeaseNews) {
+        if news.counter > 0 {
+            self.happens(Event::Heard(Incarnation(news.incarnation), news.counter));
+        }
+        for freed in news.freed {
+            let Ok(shard) = u16::try_from(freed.shard) else { continue };
+            let wanted = |key: &&ShardKey| key.service == freed.service && key.shard == ShardId(shard);
+            if let Some(key) = self.placed.iter().find(wanted).copied() {
+                self.happens(Event::Want(key));
+            }
+        }
+    }
+
+    /// Wants what the membership gives to this process, and gives back the rest.
+    fn place(&mut self, shards: &Shards) {
+        let mut placed = BTreeSet::new();
+        for service in &self.services {
+            let nodes: Vec<NodeId> = shards.nodes(service);
+            let mine = |shard: &u16| rendezvous(ShardId(*shard), &nodes) == Some(&self.chassis.node);
+            placed.extend((0..SHARDS).filter(mine).map(|n| ShardKey { service, shard: ShardId(n) }));
+        }
+        let (now, before) = (placed.clone(), std::mem::replace(&mut self.placed, placed));
+        for key in now.difference(&before) {
+            self.happens(Event::Want(*key));
+        }
+        for key in before.difference(&now) {
+            self.happens(Event::Release(*key));
+        }
+        if now != before {
+            tracing::info!(shards = now.len(), "shards wanted");
+        }
+    }
+
+    fn ask(&self, ticket: Ticket, request: Request) {
+        let (db, events, clock) = (self.db.clone(), self.leases.0.events.clone(), self.chassis.clock.clone());
+        let paced =
+            matches!(request, Request::Take { .. } | Request::GiveBack { .. } | Request::ReadShard(_));
+        let paced = paced.then(|| self.paced.clone());
+        self.chassis.tasks.spawn("lease request", async move {
+            let _turn = match &paced {
+                Some(paced) => paced.acquire().await.ok(),
+                None => None,
+            };
+            let answer = clock.timeout(ASKED_WITHIN, rows::ask(&db, request)).await;
+            let _driver_has_ended = events.send(Event::Answer(ticket, answer.unwrap_or(Answer::Unknown)));
+        });
+    }
+
+    fn opened(&self, held: Holding) {
+        let mut state = self.leases.state();
+        state.listeners.retain(|(service, listener)| {
+            *service != held.key.service || listener.send(held.key.shard).is_ok()
+        });
+    }
+
+    fn checked(&self, write: WriteId, is_settled: bool) {
+        let waiting = self.leases.state().checks.remove(&write);
+        if let Some(waiting) = waiting {
+            let _writer_has_gone = waiting.send(is_settled);
+        }
+    }
+
+    fn tell(&self, news: LeaseNews) {
+        let bus = self.bus.clone();
+        self.chassis.tasks.spawn("lease news", async move {
+            if let Err(error) = bus.publish(&subjects::lease(), news).await {
+                tracing::debug!(%error, "others will read the store");
+            }
+        });
+    }
+
+    /// Gives everything back, so that nobody has to wait for what this process had.
+    async fn leave(mut self, events: &mut mpsc::UnboundedReceiver<Event>) {
+        let clock = self.chassis.clock.clone();
+        // What is being written ends first.
+        clock.sleep(DRAIN).await;
+        for key in std::mem::take(&mut self.placed) {
+            self.happens(Event::Release(key));
+        }
+        let given_back = async {
+            while self.leases.state().lease.has_shards() {
+                if let Some(event) = events.recv().await {
+                    self.happens(event);
+                }
+            }
+        };
+        if clock.timeout(LEAVE_WITHIN, given_back).await.is_err() {
+            tracing::warn!("not everything was given back: others wait until the lease has run out");
+        }
+    }
+}
