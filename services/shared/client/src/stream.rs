@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dialtone_chassis::{Chassis, Error};
+use dialtone_chassis::{Backoff, Chassis, Error};
 use dialtone_proto::edge::v1::client_frame::Frame as Up;
 use dialtone_proto::edge::v1::server_frame::Frame as Down;
 use dialtone_proto::edge::v1::{self as edge, ClientFrame, ServerFrame};
@@ -20,7 +20,7 @@ use crate::{Api, ClientError, Credentials, Event, Journal, Options, Saved};
 
 /// Frames handed to the transport and not sent yet.
 const UP_QUEUE: usize = 64;
-/// The first pause before a reconnect; it doubles to [`RETRY_MAX`], each with full jitter.
+/// The first pause before a reconnect.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause before a reconnect.
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -90,14 +90,14 @@ impl Driver {
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut pause = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         loop {
             let over = match self.connect(&mut commands).await {
                 Ok((up, down)) => self.serve(&mut commands, up, down).await,
                 Err(over) => over,
             };
             if self.welcomed {
-                pause = RETRY_FIRST;
+                backoff.reset();
             }
             let (why, wait) = match over {
                 Over::Closed(done) => {
@@ -113,8 +113,7 @@ impl Driver {
                 Over::Lost(why, wait) => (why, wait),
             };
             self.tell(Event::Disconnected(why)).await;
-            let rest = wait.unwrap_or_default() + self.chassis.rng.jitter(pause);
-            pause = (pause * 2).min(RETRY_MAX);
+            let rest = wait.unwrap_or_default() + backoff.pause(&self.chassis.rng);
             if let Err(over) = self.rest(&mut commands, rest).await {
                 if let Over::Closed(Some(done)) = over {
                     let _nobody_waits = done.send(());
