@@ -1,6 +1,7 @@
 //! The bus door: facts about numbers come in; facts about blocks and events for the phones go out.
 
 use dialtone_bus::{Bus, BusError, Fan, Subscription, subjects};
+use dialtone_chassis::Backoff;
 use dialtone_proto::bus::v1::{ContactEvent, FactTaken, NumberFact, PresenceItem, ToPresence, presence_item};
 use dialtone_proto::edge::v1::Contact;
 use dialtone_shards::Shards;
@@ -86,15 +87,19 @@ async fn hear_facts(handle: Handle, mut facts: Subscription<NumberFact>) {
 async fn tell_blocks(handle: Handle, bus: Bus) {
     let chassis = handle.shared.chassis.clone();
     let stop = chassis.tasks.stop_token();
-    let mut pause = RETRY_FIRST;
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
     loop {
         let all_taken = tell_round(&handle, &bus).await;
-        pause = if all_taken { RETRY_FIRST } else { (pause * 2).min(RETRY_MAX) };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = handle.new_block(), if all_taken => {}
-            () = chassis.clock.sleep(pause), if !all_taken => {}
+        let rest = async {
+            if all_taken {
+                backoff.reset();
+                handle.new_block().await;
+            } else {
+                chassis.clock.sleep(backoff.pause(&chassis.rng)).await;
+            }
+        };
+        if stop.run_until_cancelled(rest).await.is_none() {
+            return;
         }
     }
 }

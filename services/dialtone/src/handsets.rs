@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use dialtone_chassis::Chassis;
+use dialtone_chassis::{Backoff, Chassis};
 use dialtone_proto::sms::sim::v1::handsets_client::HandsetsClient;
 use dialtone_proto::sms::sim::v1::{ListSmsRequest, SendSmsRequest, SetPowerRequest, Sms, WatchSmsRequest};
 use tokio::sync::mpsc;
@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 
 /// SMS that wait for whoever follows a handset.
 const FOLLOWED: usize = 64;
-/// The first pause before a centre that went away is asked again; it doubles to [`RETRY_MAX`], each with full jitter.
+/// The first pause before a centre that went away is asked again.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -143,16 +143,15 @@ impl Follower {
                     return;
                 }
             }
-            let mut pause = RETRY_FIRST;
+            let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
             stream = loop {
-                self.chassis.clock.sleep(self.chassis.rng.jitter(pause)).await;
+                self.chassis.clock.sleep(backoff.pause(&self.chassis.rng)).await;
                 if listener.is_closed() {
                     return;
                 }
                 if let Ok(stream) = self.reopen().await {
                     break stream;
                 }
-                pause = (pause * 2).min(RETRY_MAX);
             };
         }
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dialtone::cli::{self, Cli};
 
-/// Messages are freed on other threads than they were made on: the system's allocator spends a tenth of the server on that.
+/// Messages are freed on other threads than they were made on: the system's allocator is slow at that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -176,6 +176,7 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`], naming the settings.
     pub fn check_for(&self, services: &[String]) -> Result<(), ConfigError> {
+        self.check_bus(services)?;
         let lives = |service: &str| services.iter().any(|name| name == service);
         if !lives("sms") {
             return Ok(());
@@ -195,6 +196,21 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+
+    /// Whoever is not in this process can't be reached over a bus that is. The centre needs no bus.
+    fn check_bus(&self, services: &[String]) -> Result<(), ConfigError> {
+        let lives = |service: &&str| services.iter().any(|name| name == service);
+        let on_bus = SERVICES.iter().copied().filter(|service| *service != "centre");
+        let (here, missing): (Vec<_>, Vec<_>) = on_bus.partition(lives);
+        if self.bus.url != "local" || here.is_empty() || missing.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::new(format!(
+            "bus.url: `local` reaches no other process, and {} would not run in this one; run them here too, or set \
+             DIALTONE__BUS__URL=nats://host:port",
+            missing.join(", ")
+        )))
     }
 }
 
@@ -314,18 +330,39 @@ mod tests {
         }
     }
 
+    fn check(pairs: &[(&str, &str)], services: &[&str]) -> Result<(), String> {
+        let services: Vec<String> = services.iter().map(|name| (*name).to_owned()).collect();
+        load(pairs).expect("in order").check_for(&services).map_err(|error| error.to_string())
+    }
+
+    const NATS: (&str, &str) = ("DIALTONE__BUS__URL", "nats://127.0.0.1:4222");
+
+    #[test]
+    fn a_local_bus_needs_every_service_here() {
+        let but_centre = SERVICES.map(|name| if name == "centre" { "sms" } else { name });
+        let operator = ("DIALTONE__SMS__PROVIDER", "10.0.0.1:2775");
+        assert_eq!(check(&[operator], &but_centre), Ok(()), "an operator has its own centre");
+        assert_eq!(check(&[], &["centre"]), Ok(()), "the centre needs no bus");
+        let but_presence = but_centre.map(|name| if name == "presence" { "centre" } else { name });
+        for (services, missing) in [
+            (&but_presence[..], "and presence would"),
+            (&["identity", "contacts", "centre"], "and gateway, presence, routing, offline, sms would"),
+        ] {
+            let error = check(&[], services).expect_err("half a system");
+            assert!(error.contains("bus.url") && error.contains(missing), "{error}");
+            assert!(error.contains("DIALTONE__BUS__URL"), "{error}");
+            assert_eq!(check(&[NATS], services), Ok(()));
+        }
+    }
+
     #[test]
     fn the_bridge_needs_a_centre_here_or_an_address_and_its_password() {
-        let check = |pairs: &[(&str, &str)], services: &[&str]| {
-            let services: Vec<String> = services.iter().map(|name| (*name).to_owned()).collect();
-            load(pairs).expect("in order").check_for(&services).map_err(|error| error.to_string())
-        };
         let elsewhere = ("DIALTONE__SMS__PROVIDER", "10.0.0.1:2775");
         let word = ("DIALTONE__SMS__PASSWORD", "other");
         assert_eq!(check(&[], &SERVICES), Ok(()));
-        assert_eq!(check(&[elsewhere], &["sms"]), Ok(()));
-        assert_eq!(check(&[], &["gateway", "centre"]), Ok(()), "no bridge, nothing to bind");
-        let error = check(&[], &["sms"]).expect_err("bound to nothing");
+        assert_eq!(check(&[NATS, elsewhere], &["sms"]), Ok(()));
+        assert_eq!(check(&[NATS], &["gateway", "centre"]), Ok(()), "no bridge, nothing to bind");
+        let error = check(&[NATS], &["sms"]).expect_err("bound to nothing");
         assert!(error.contains("DIALTONE__SMS__PROVIDER"), "{error}");
 
         for here in ["", "127.0.0.1:2775", "localhost:2775"] {

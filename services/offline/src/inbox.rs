@@ -19,7 +19,7 @@ use dialtone_proto::bus::v1::{
 use dialtone_proto::edge::v1::GoAway;
 use dialtone_proto::log::v1::InboxEntry;
 use dialtone_shards::{Hive, Resident, Rest, Shards};
-use dialtone_vocab::{DeviceId, LogId, UnixMillis, UserId};
+use dialtone_vocab::{DeviceId, LogId, Reason, UnixMillis, UserId};
 use prost::Message as _;
 use tokio::sync::oneshot;
 
@@ -251,7 +251,7 @@ impl Resides {
         }
         for older in self.attached.older(DeviceId(attach.device), UnixMillis(attach.opened_ms), &key) {
             self.attached.detach(&older);
-            let go_away = GoAway { reason: "REPLACED".into(), ..GoAway::default() };
+            let go_away = GoAway { reason: Reason::Replaced.as_str().into(), ..GoAway::default() };
             self.to_gateway(&older, Item::Close(go_away));
         }
     }

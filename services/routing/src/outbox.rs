@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::decide::Receiver;
 use crate::limits::{PAGE, REST_EVERY};
 use crate::peers::Peers;
-use crate::state::{Next, Outbox};
+use crate::state::{Next, Outbox, about};
 
 /// Who sends.
 #[derive(Debug, Clone)]
@@ -213,14 +213,7 @@ impl Resides {
     fn recall(&mut self, of: u64) -> Result<(), LogError> {
         let tail = self.log.tail();
         self.each(of, tail, &mut |state, idx, entry| {
-            let about = match &entry.entry {
-                Some(Kind::Message(_)) => idx,
-                Some(Kind::Withdraw(withdraw)) => withdraw.of,
-                Some(Kind::Decision(decision)) => decision.of,
-                Some(Kind::Sms(sms)) => sms.of,
-                None => 0,
-            };
-            if about == of {
+            if about(idx, entry) == Some(of) {
                 state.recall(idx, entry);
             }
         })

@@ -88,6 +88,25 @@ pub(crate) enum Verdict {
     Claim,
 }
 
+/// The message that an entry speaks of: itself, if it is one.
+pub(crate) fn about(idx: u64, entry: &OutboxEntry) -> Option<u64> {
+    Some(match entry.entry.as_ref()? {
+        Kind::Message(_) => idx,
+        Kind::Withdraw(withdraw) => withdraw.of,
+        Kind::Decision(decided) => decided.of,
+        Kind::Sms(refined) => refined.of,
+    })
+}
+
+/// What a decision makes of its message.
+pub(crate) fn fate(kind: decision::Kind) -> FateKind {
+    match kind {
+        decision::Kind::SmsClaimed => FateKind::SmsClaimed,
+        decision::Kind::Revoked => FateKind::Revoked,
+        decision::Kind::Failed | decision::Kind::Unspecified => FateKind::Failed,
+    }
+}
+
 /// How far a receiver's devices got with what was sent there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Watermark {
@@ -157,23 +176,15 @@ impl Outbox {
     /// An entry of a message that is no longer in memory, which was finished: the message itself, then what stands
     /// behind it. Nothing follows from it again; [`Outbox::restored`] is due after the last one.
     pub(crate) fn recall(&mut self, idx: u64, entry: &OutboxEntry) {
-        let of = match &entry.entry {
-            Some(Kind::Message(message)) => {
-                self.by_seq.insert((DeviceId(message.device), message.client_seq), idx);
-                let sent = Sent { message: message.clone(), settled: true, ..Sent::default() };
-                self.sent.entry(idx).or_insert(sent);
-                self.open.insert(idx);
-                idx
-            }
-            Some(Kind::Withdraw(withdraw)) => withdraw.of,
-            Some(Kind::Decision(decision)) => decision.of,
-            Some(Kind::Sms(sms)) => sms.of,
-            None => return,
-        };
-        if of != idx {
+        if let Some(Kind::Message(message)) = &entry.entry {
+            self.by_seq.insert((DeviceId(message.device), message.client_seq), idx);
+            let sent = Sent { message: message.clone(), settled: true, ..Sent::default() };
+            self.sent.entry(idx).or_insert(sent);
+            self.open.insert(idx);
+        } else {
             self.pushed(idx, entry);
         }
-        let Some(sent) = self.sent.get_mut(&of) else { return };
+        let Some(sent) = about(idx, entry).and_then(|of| self.sent.get_mut(&of)) else { return };
         if let Some((_, _, settled)) = &mut sent.decision {
             *settled = true;
         }
@@ -309,12 +320,7 @@ impl Outbox {
             if let Some((_, _, settled)) = &mut sent.decision {
                 *settled = true;
             }
-            let fate = match kind {
-                decision::Kind::SmsClaimed => FateKind::SmsClaimed,
-                decision::Kind::Revoked => FateKind::Revoked,
-                decision::Kind::Failed | decision::Kind::Unspecified => FateKind::Failed,
-            };
-            next.push(Next::Fate { of, idx, kind: fate, reason: reason.to_owned() });
+            next.push(Next::Fate { of, idx, kind: fate(kind), reason: reason.to_owned() });
             if kind == decision::Kind::SmsClaimed {
                 next.push(Next::Submit(of));
             }

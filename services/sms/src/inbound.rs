@@ -22,7 +22,7 @@ use crate::bridge::{Bridge, Reported};
 use crate::early::Early;
 use crate::esme::Delivered;
 use crate::limits::{
-    CLAIM_WITHIN, DRAIN_WITHIN, INBOUND_EVERY, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, SMS_PARTS,
+    CLAIM_WITHIN, DRAIN_WITHIN, EVENTS, INBOUND_EVERY, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, SMS_PARTS,
 };
 use crate::parts::{Parts, Put};
 use crate::segment::text;
@@ -47,9 +47,6 @@ impl Answers {
         let _closed = self.0.send(Event::Answers(answers)).await;
     }
 }
-
-/// Events that wait.
-const EVENTS: usize = 1_024;
 
 /// The task that owns the inbound log.
 pub(crate) struct Inbound {

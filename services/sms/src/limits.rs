@@ -77,3 +77,59 @@ pub const SPEND_KEEP: Duration = Duration::from_secs(24 * 3_600);
 pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Rows of each table that one step looks at.
 pub const SWEEP_ROWS: usize = 1_024;
+/// How long the centre keeps a deliver that was refused for now.
+pub const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Commands that wait for the simulated network.
+pub const COMMANDS: usize = 4_096;
+/// Events that wait for the inbound log, and entries of it that one read brings.
+pub const EVENTS: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(n: u64) -> String {
+        let digits = n.to_string();
+        match digits.len() {
+            4.. => format!("{},{}", &digits[..digits.len() - 3], &digits[digits.len() - 3..]),
+            _ => digits,
+        }
+    }
+
+    fn many(n: usize) -> String {
+        number(n as u64)
+    }
+
+    fn seconds(time: Duration) -> String {
+        format!("{} s", number(time.as_secs()))
+    }
+
+    #[test]
+    fn the_readme_says_what_the_limits_are() {
+        let readme = include_str!("../README.md");
+        let rows = [
+            ("parts of a text", many(SMS_PARTS)),
+            ("submits without an answer", many(WINDOW)),
+            ("SMS on their way, with those refused for now", many(UNDER_WAY)),
+            ("an answer to a submit", seconds(SUBMIT_WITHIN)),
+            ("an SMS or a later part refused for now", seconds(THROTTLED_WITHIN)),
+            ("texts from phones that wait for parts", many(MO_PARTS)),
+            ("of these of one phone", many(MO_PARTS_OF_ONE)),
+            ("repetitions of a part that waits", many(PART_REPEATS)),
+            ("a text's wait after its last new part", seconds(MO_PARTS_WITHIN)),
+            ("ids of receipts before their submit's answer", many(EARLY_RECEIPTS)),
+            ("identity's claim of an SMS", seconds(CLAIM_WITHIN)),
+            ("it is known that an SMS was taken", format!("{} days", TAKEN_KEEP.as_secs() / (24 * 3_600))),
+            ("SMS on a handset", many(HANDSET_SMS)),
+            ("parts that wait for a handset that is off", many(HANDSET_SMS)),
+            ("characters that a handset sends", many(HANDSET_CHARS)),
+            ("handsets", many(HANDSETS)),
+            ("SMS and receipts that wait for a bind to the centre", many(CENTRE_MO)),
+            ("connections to the centre", many(CENTRE_BINDS)),
+        ];
+        for (what, most) in rows {
+            let row = format!("| {what} | {most} |");
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+}

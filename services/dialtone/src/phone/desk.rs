@@ -12,7 +12,7 @@ use dialtone_proto::sms::sim::v1::Sms;
 use dialtone_proto::types::v1::{
     Channel, ConversationRef, IfOffline, Policy, Recipient, TypedNumber, conversation_ref::With,
 };
-use dialtone_vocab::{Reason, UserId};
+use dialtone_vocab::UserId;
 use tokio::sync::mpsc;
 
 use super::commands::{Command, HELP, parse};
@@ -334,10 +334,6 @@ impl Desk {
         let line = match event {
             Event::Connected(_) if std::mem::take(&mut self.is_lost) => "online again".to_owned(),
             Event::Connected(_) => "online".to_owned(),
-            Event::Disconnected(why) if why.starts_with(Reason::LoginRefused.as_str()) => {
-                self.session = None;
-                words::UNKNOWN.to_owned()
-            }
             // The session tries again by itself, and says so each time.
             Event::Disconnected(_) if std::mem::replace(&mut self.is_lost, true) => return,
             Event::Disconnected(_) => "connection lost, trying again".to_owned(),

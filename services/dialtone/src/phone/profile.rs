@@ -33,10 +33,6 @@ struct Kept {
     receipts: BTreeMap<String, (u64, u64)>,
 }
 
-fn is_refused(login: &Result<Credentials, ClientError>) -> bool {
-    matches!(login, Err(ClientError::Refused(error)) if error.reason == Reason::LoginRefused)
-}
-
 /// A phone's folder.
 pub(super) struct Profile {
     pub(super) number: PhoneNumber,
@@ -63,13 +59,10 @@ impl Profile {
     pub(super) async fn credentials(&self, api: &Api) -> Result<Option<Credentials>, ClientError> {
         let seed = hex::decode(&self.kept.key).ok().and_then(|seed| seed.try_into().ok());
         let Some(key) = seed.map(DeviceKey::from_seed) else { return Ok(None) };
-        let login = || Credentials::by_key(api, self.number, DeviceId(self.kept.device), key.clone());
-        let mut outcome = login().await;
-        if is_refused(&outcome) {
-            // A challenge may have run out meanwhile; only the second refusal is about the key.
-            outcome = login().await;
+        match Credentials::by_key(api, self.number, DeviceId(self.kept.device), key).await {
+            Err(ClientError::Refused(error)) if error.reason == Reason::LoginRefused => Ok(None),
+            outcome => outcome.map(Some),
         }
-        if is_refused(&outcome) { Ok(None) } else { outcome.map(Some) }
     }
 
     /// Begins anew with the key of a registration: another server's book and journal are of no use.

@@ -7,9 +7,6 @@ use dialtone_proto::routing::v1::{IfUnreachable, PlanSendResponse, Way, Why};
 use dialtone_proto::types::v1::FateKind;
 use dialtone_vocab::Reason;
 
-/// The server refused the phone's key: its data are others now.
-pub(super) const UNKNOWN: &str = "the system does not know this phone any more: /quit and start it again to register; /online tries once more";
-
 /// Something that did not work.
 pub(super) fn problem(error: &anyhow::Error, gateway: &str) -> String {
     match error.downcast_ref::<ClientError>() {
@@ -31,10 +28,16 @@ pub(super) fn refused(refused: &Refused) -> String {
 
 /// The end of a session.
 pub(super) fn ended(go_away: &GoAway) -> String {
-    match go_away.reason.as_str() {
-        "REPLACED" => "another phone with this number took over; /online takes it back".to_owned(),
-        "SESSION_REVOKED" => "this phone was logged out; /quit and start it again to register".to_owned(),
-        reason => format!("the session ended: {reason}"),
+    let is = |reason: Reason| go_away.reason == reason.as_str();
+    if is(Reason::Replaced) {
+        "another phone with this number took over; /online takes it back".to_owned()
+    } else if is(Reason::SessionRevoked) {
+        "this phone was logged out; /quit and start it again to log in".to_owned()
+    } else if is(Reason::LoginRefused) {
+        // The server's data are others now.
+        "the system does not know this phone any more: /quit and start it again to register".to_owned()
+    } else {
+        format!("the session ended: {}", go_away.reason)
     }
 }
 

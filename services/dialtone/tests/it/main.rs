@@ -9,6 +9,7 @@ mod canary;
 mod judge;
 mod pipe;
 mod process;
+mod renewal;
 mod start;
 mod tour;
 mod weather;

@@ -1,16 +1,20 @@
 //! Processes of the real binary, with real files and ports, on 127.0.0.1.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
 const DIALTONE: &str = env!("CARGO_BIN_EXE_dialtone");
 /// How long anything may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a command that ends by itself may take: the tour waits for half a minute where nothing else is running.
+const COMMAND_WITHIN: Duration = Duration::from_secs(300);
+/// How long the operations port may take to go on with an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -28,10 +32,42 @@ pub(crate) fn dialtone<'a>(
     command
 }
 
-/// Runs a command that ends by itself.
-pub(crate) fn outcome(mut command: Command) -> Output {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-    child.wait_with_output().expect("it ends")
+/// How a child ended; `None` if it had to be killed.
+fn ended(child: &mut Child, within: Duration) -> Option<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("our own child") {
+            return Some(status);
+        }
+        if began.elapsed() >= within {
+            child.kill().expect("our own child");
+            child.wait().expect("our own child");
+            return None;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Runs a command that ends by itself. What it says goes to files: a pipe would fill up, or be held open by others.
+pub(crate) fn outcome(command: Command) -> Output {
+    outcome_within(command, COMMAND_WITHIN)
+}
+
+fn outcome_within(mut command: Command, within: Duration) -> Output {
+    let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
+    let same = |file: &File| file.try_clone().expect("a file");
+    let mut child = command.stdout(same(&stdout)).stderr(same(&stderr)).spawn().expect("the binary starts");
+    let status = ended(&mut child, within);
+    let [stdout, stderr] = [stdout, stderr].map(|mut file| {
+        let mut said = Vec::new();
+        file.rewind().expect("a file");
+        file.read_to_end(&mut said).expect("a file");
+        said
+    });
+    match status {
+        Some(status) => Output { status, stdout, stderr },
+        None => panic!("it did not end: {}", String::from_utf8_lossy(&[stdout, stderr].concat())),
+    }
 }
 
 /// A process that serves until this is dropped; what it says is in a file.
@@ -68,6 +104,7 @@ impl Serving {
     /// An answer of the operations port: three lines of HTTP need no client library.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.ops)).ok()?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN)).expect("a time limit");
         stream
             .write_all(
                 format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
@@ -88,14 +125,8 @@ impl Serving {
         let pid = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
         assert!(asked.success());
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
-                return status.success();
-            }
-            assert!(began.elapsed() < PATIENCE, "it did not stop:\n{}", self.said());
-            std::thread::sleep(LOOK_EVERY);
-        }
+        let status = ended(&mut self.child, PATIENCE);
+        status.unwrap_or_else(|| panic!("it did not stop:\n{}", self.said())).success()
     }
 }
 
@@ -105,4 +136,13 @@ impl Drop for Serving {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+#[test]
+#[should_panic(expected = "it did not end")]
+fn a_command_that_does_not_end_fails_its_test() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = ["GATEWAY__LISTEN", "OPS__LISTEN", "CENTRE__LISTEN", "INTERNAL__LISTEN"];
+    let ports = listen.map(|name| (name, format!("127.0.0.1:{}", dialtone_testkit::free_port())));
+    outcome_within(dialtone(&[], ports, folder.path()), Duration::from_secs(1));
 }

@@ -135,8 +135,17 @@ fn the_bridge_binds_to_the_centre_of_its_own_process_wherever_that_listens() {
     serving.wait_ready();
     assert!(serving.stop());
 
-    let own = settings().into_iter();
-    let alone = outcome(dialtone(&["run", "sms"], own, folder.path()));
+    let apart = settings().into_iter().chain([("BUS__URL", "nats://127.0.0.1:4222".into())]);
+    let alone = outcome(dialtone(&["run", "sms"], apart, folder.path()));
     assert_eq!(alone.status.code(), Some(1), "{alone:?}");
     assert_says(&String::from_utf8_lossy(&alone.stderr), &["sms.provider", "DIALTONE__SMS__PROVIDER"]);
+}
+
+#[test]
+fn some_of_the_services_do_not_start_on_a_bus_that_nobody_else_is_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let apart = outcome(dialtone(&["run", "gateway", "identity"], settings(), folder.path()));
+    assert_eq!(apart.status.code(), Some(1), "{apart:?}");
+    assert_says(&String::from_utf8_lossy(&apart.stderr), &["bus.url", "routing", "DIALTONE__BUS__URL"]);
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "something was made");
 }

@@ -47,7 +47,7 @@ pub(crate) fn number(place: usize) -> String {
 }
 
 /// Registers by SMS, the MT way: the code is read from the handset.
-async fn register(
+pub(crate) async fn register(
     world_centre: dialtone_sms::centre::Centre,
     chassis: dialtone_chassis::Chassis,
     api: Api,
@@ -128,7 +128,7 @@ async fn follow(
     }
 }
 
-fn content(body: Option<dialtone_proto::types::v1::Body>) -> String {
+pub(crate) fn content(body: Option<dialtone_proto::types::v1::Body>) -> String {
     String::from_utf8_lossy(&body.unwrap_or_default().content).into_owned()
 }
 

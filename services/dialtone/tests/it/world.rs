@@ -133,6 +133,8 @@ pub(crate) struct World {
     operator_node: Runtime,
     pub(crate) centre: Centre,
     phones: Runtime,
+    /// How long it takes from phone to server and back, and how much of it has passed.
+    far: (Duration, Duration),
     pub(crate) chassis: Chassis,
 }
 
@@ -148,6 +150,21 @@ fn step(node: Option<&Runtime>, time: Duration) {
 
 impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        // Disks of all speeds: the slower, the more is under way when a kill comes.
+        let slowest = [5, 40, 200][usize::try_from(mix(seed, 4) % 3).unwrap_or(0)];
+        let delay = Duration::ZERO..=Duration::from_millis(slowest);
+        Self::on(MemoryDisk::stalling(delay, STALL), seed, sabotage)
+    }
+
+    /// One whose disk is fast and never stalls, and whose phones are so far away, to the server and back.
+    pub(crate) fn calm(seed: u64, far: Duration) -> Self {
+        let disk = MemoryDisk::with_delay(Duration::ZERO..=Duration::from_millis(5));
+        let mut world = Self::on(disk, seed, Sabotage::default());
+        world.far.0 = far;
+        world
+    }
+
+    fn on(disk: MemoryDisk, seed: u64, sabotage: Sabotage) -> Self {
         let wall = SimWall::new(AtomicU64::new(1_767_225_600_000));
         let mut settings = Settings::load(None, Vec::new()).expect("the defaults are in order");
         settings.gateway.reflection = false;
@@ -168,13 +185,10 @@ impl World {
         });
         let chassis = Chassis::simulated(NodeId::new("phones"), mix(seed, 2), wall.clone());
         let storm = Storm { seed: mix(seed, 3), on: Arc::default(), hits: Arc::default() };
-        // Disks of all speeds: the slower, the more is under way when a kill comes.
-        let slowest = [5, 40, 200][usize::try_from(mix(seed, 4) % 3).unwrap_or(0)];
-        let delay = Duration::ZERO..=Duration::from_millis(slowest);
         let mut world = Self {
             seed,
             wall,
-            disk: MemoryDisk::stalling(delay, STALL),
+            disk,
             settings,
             sabotage,
             storm,
@@ -186,6 +200,7 @@ impl World {
             operator_node,
             centre,
             phones,
+            far: (STEP, Duration::ZERO),
             chassis,
         };
         world.start_server();
@@ -287,7 +302,12 @@ impl World {
             self.standing = (left.saturating_sub(STEP), stood + STEP);
         }
         step(Some(&self.operator_node), STEP);
-        step(Some(&self.phones), STEP);
+        let (far, passed) = self.far;
+        self.far.1 = passed + STEP;
+        if self.far.1 >= far {
+            step(Some(&self.phones), self.far.1);
+            self.far.1 = Duration::ZERO;
+        }
     }
 
     /// Runs something in the phones' hands while time passes for everybody.

@@ -1,6 +1,7 @@
 //! Handing messages to the SMS service, and what it reports.
 
 use dialtone_bus::subjects;
+use dialtone_chassis::Backoff;
 use dialtone_proto::bus::v1::{self as bus, SmsSubmit, SmsTaken, sms_submit};
 use dialtone_proto::log::v1::SmsRefinement;
 use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
@@ -42,7 +43,7 @@ impl Resides {
         let (shared, user, opening) = (self.shared.clone(), self.user, self.opening);
         self.shared.chassis.tasks.spawn("outbox sms", async move {
             let stop = shared.chassis.tasks.stop_token();
-            let mut pause = SMS_RETRY;
+            let mut backoff = Backoff::new(SMS_RETRY, SMS_RETRY_MAX);
             while !stop.is_cancelled() {
                 let asked = shared
                     .bus
@@ -56,11 +57,10 @@ impl Resides {
                     }
                     return;
                 }
-                let rest = shared.chassis.clock.sleep(shared.chassis.rng.jitter(pause));
+                let rest = shared.chassis.clock.sleep(backoff.pause(&shared.chassis.rng));
                 if stop.run_until_cancelled(rest).await.is_none() {
                     return;
                 }
-                pause = (pause * 2).min(SMS_RETRY_MAX);
             }
         });
     }

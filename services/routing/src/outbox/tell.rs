@@ -8,8 +8,8 @@ use dialtone_proto::bus::v1::{
 };
 use dialtone_proto::edge::v1::server_frame::Frame;
 use dialtone_proto::edge::v1::{Progress, Receipt, Refused, ServerFrame};
+use dialtone_proto::log::v1::OutboxEntry;
 use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
-use dialtone_proto::log::v1::{OutboxEntry, decision};
 use dialtone_proto::routing::v1::Accepted;
 use dialtone_proto::types::v1::{ConversationRef, Fate, FateKind, UserRef, conversation_ref::With};
 use dialtone_vocab::{DeviceId, NodeId, UserId};
@@ -17,6 +17,7 @@ use prost::Message as _;
 
 use super::{Asker, Resides};
 use crate::limits::{FATES_STEP, PAGE, RECEIPTS};
+use crate::state::fate;
 
 /// What a session that is attached is still to be told.
 #[derive(Debug)]
@@ -187,14 +188,7 @@ fn refused(seq: u64, error: &Error) -> Refused {
 /// The fate that an entry tells, if it tells one.
 fn fate_of(idx: u64, entry: Kind) -> Option<Frame> {
     let (of, kind, reason, at_ms) = match entry {
-        Kind::Decision(decided) => {
-            let kind = match decided.kind() {
-                decision::Kind::SmsClaimed => FateKind::SmsClaimed,
-                decision::Kind::Revoked => FateKind::Revoked,
-                decision::Kind::Failed | decision::Kind::Unspecified => FateKind::Failed,
-            };
-            (decided.of, kind, decided.reason, decided.at_ms)
-        }
+        Kind::Decision(decided) => (decided.of, fate(decided.kind()), decided.reason, decided.at_ms),
         Kind::Sms(refined) => (refined.of, refined.kind(), refined.reason, refined.at_ms),
         Kind::Message(_) | Kind::Withdraw(_) => return None,
     };

@@ -5,6 +5,7 @@
 //! time, replay a seed, and end a node by dropping its runtime.
 
 pub mod auth;
+mod backoff;
 mod blocking;
 mod channel;
 mod clock;
@@ -25,6 +26,7 @@ mod trace;
 use dialtone_vocab::NodeId;
 
 pub use auth::bearer;
+pub use backoff::Backoff;
 pub use blocking::Blocking;
 pub use channel::{BoxError, Channel, LocalRoutes};
 pub use clock::{Clock, Elapsed, SimWall};

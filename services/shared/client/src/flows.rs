@@ -5,7 +5,7 @@ use dialtone_proto::identity::v1::{
     self as identity, check_code_response, complete_response, with_code_response,
 };
 use dialtone_proto::types::v1::TypedNumber;
-use dialtone_vocab::{DeviceId, PhoneNumber, UnixMillis, UserId};
+use dialtone_vocab::{DeviceId, PhoneNumber, Reason, UnixMillis, UserId};
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::{Api, ClientError};
@@ -81,13 +81,28 @@ impl Credentials {
         device: DeviceId,
         key: DeviceKey,
     ) -> Result<Self, ClientError> {
+        match Self::by_challenge(api, number, device, &key).await {
+            // A challenge may have run out meanwhile; only the second refusal is about the key.
+            Err(ClientError::Refused(error)) if error.reason == Reason::LoginRefused => {
+                Self::by_challenge(api, number, device, &key).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn by_challenge(
+        api: &Api,
+        number: PhoneNumber,
+        device: DeviceId,
+        key: &DeviceKey,
+    ) -> Result<Self, ClientError> {
         let typed = Some(TypedNumber { text: number.to_string(), region: String::new() });
         let challenge = identity::ChallengeRequest { number: typed.clone(), device: device.0 };
         let nonce = api.login().challenge(challenge).await?.into_inner().nonce;
         let signature = key.answer(&nonce, device);
         let request = identity::WithKeyRequest { number: typed, device: device.0, nonce, signature };
         let answer = api.login().with_key(request).await?.into_inner();
-        Self::new(answer.logged_in.ok_or(ClientError::Unexpected("no login"))?, Some(key))
+        Self::new(answer.logged_in.ok_or(ClientError::Unexpected("no login"))?, Some(key.clone()))
     }
 
     /// Fresh tokens: by the key, or by the refresh token.

@@ -71,14 +71,15 @@ impl Inbox {
         self.release(server_now)
     }
 
-    /// An ack to send ahead of the cursor: for a message that may be shown only when that is durable, and whose time
-    /// is not over.
+    /// An ack to send ahead of the cursor: for messages that may be shown only when that is durable, as far as their
+    /// time is not over. One for all that are held: else each would wait for a write of its own.
     pub(crate) fn promise(&mut self, server_now: UnixMillis) -> Option<u64> {
-        let Some(Entry::Message(head)) = self.held.front() else { return None };
-        let may = !is_over(head, server_now) && head.idx > self.promised;
-        may.then(|| {
-            self.promised = head.idx;
-            head.idx
+        let in_time =
+            |entry: &&Entry| !matches!(entry, Entry::Message(message) if is_over(message, server_now));
+        let last = self.held.iter().take_while(in_time).last()?.idx();
+        (last > self.promised).then(|| {
+            self.promised = last;
+            last
         })
     }
 
@@ -118,6 +119,8 @@ impl Inbox {
     fn drop_held(&mut self, of: u64) {
         if let Some(entry) = self.held.iter_mut().find(|entry| entry.idx() == of) {
             *entry = Entry::Gone(Gone { idx: of, of });
+            // An ack that met the withdrawal reached no further: those behind need another one.
+            self.promised = self.confirmed;
         }
     }
 
@@ -199,6 +202,29 @@ mod tests {
         let mut late = Inbox::new(0);
         assert!(late.message(message(1, 100), UnixMillis(100)).is_empty());
         assert_eq!(late.promise(UnixMillis(100)), None, "its time is over: it waits for its stub");
+    }
+
+    #[test]
+    fn one_ack_is_for_all_that_are_held_and_in_time() {
+        let mut inbox = Inbox::new(0);
+        for (idx, until) in [(1, 100), (2, 0), (3, 100), (4, 40), (5, 100)] {
+            inbox.message(message(idx, until), UnixMillis(10));
+        }
+        assert_eq!(inbox.promise(UnixMillis(50)), Some(3), "the fourth waits for its stub");
+        assert_eq!(inbox.acked(3, UnixMillis(60)).len(), 3);
+        assert!(inbox.gone(Gone { idx: 6, of: 4 }, UnixMillis(60)).is_empty());
+        assert_eq!(inbox.promise(UnixMillis(60)), Some(6));
+    }
+
+    #[test]
+    fn an_ack_that_met_a_withdrawal_is_repeated_behind_its_stub() {
+        let mut inbox = Inbox::new(0);
+        (1..=3).for_each(|idx| assert!(inbox.message(message(idx, 100), UnixMillis(10)).is_empty()));
+        assert_eq!(inbox.promise(UnixMillis(10)), Some(3));
+        assert_eq!(inbox.acked(1, UnixMillis(20)), [Taken::Show(message(1, 100))], "the second is withdrawn");
+        assert!(inbox.gone(Gone { idx: 4, of: 2 }, UnixMillis(20)).is_empty());
+        assert_eq!(inbox.promise(UnixMillis(20)), Some(4));
+        assert_eq!(inbox.acked(4, UnixMillis(30)), [Taken::Show(message(3, 100)), Taken::Gone { of: 2 }]);
     }
 
     #[test]

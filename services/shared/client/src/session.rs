@@ -19,7 +19,7 @@ const EVENTS: usize = 1_024;
 /// What a session tells its application, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The stream is open.
+    /// The stream is open. Not told when a stream is changed because its token runs out.
     Connected(Welcome),
     /// The stream is lost; the session tries again by itself.
     Disconnected(String),
@@ -41,7 +41,7 @@ pub enum Event {
     Presence(Presence),
     /// A contact became a user, or is none any more.
     Contact(edge::Contact),
-    /// The session has ended for good: replaced by a newer stream of the device, or revoked.
+    /// The session has ended for good: replaced by a newer stream of the device, revoked, or its key is not known.
     Ended(GoAway),
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dialtone_chassis::{Chassis, Error};
+use dialtone_chassis::{Backoff, Chassis, Error};
 use dialtone_proto::edge::v1::client_frame::Frame as Up;
 use dialtone_proto::edge::v1::server_frame::Frame as Down;
 use dialtone_proto::edge::v1::{self as edge, ClientFrame, ServerFrame};
@@ -20,7 +20,7 @@ use crate::{Api, ClientError, Credentials, Event, Journal, Options, Saved};
 
 /// Frames handed to the transport and not sent yet.
 const UP_QUEUE: usize = 64;
-/// The first pause before a reconnect; it doubles to [`RETRY_MAX`], each with full jitter.
+/// The first pause before a reconnect.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause before a reconnect.
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -30,6 +30,8 @@ const WINDOW: usize = 256;
 const IDLE: Duration = Duration::from_secs(5);
 /// How long closing a stream in order may take.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+/// How long fetching another token may hold up an open stream.
+const RENEW_WITHIN: Duration = Duration::from_secs(2);
 /// How long the server may take to welcome.
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,8 @@ enum Over {
     Ended(edge::GoAway),
     /// Connect again; after the pause the server asked for, if it did.
     Lost(String, Option<Duration>),
+    /// The access token runs out and there is a new one: go on at once on a new stream. The application hears nothing.
+    Renewed,
 }
 
 pub(crate) struct Driver {
@@ -59,6 +63,10 @@ pub(crate) struct Driver {
     hello_at: UnixMillis,
     up: VecDeque<ClientFrame>,
     welcomed: bool,
+    /// The application knows of an open stream: this one, or the one that this one takes over from.
+    is_open: bool,
+    /// Not before then another token is fetched while the stream is open.
+    renew_at: UnixMillis,
 }
 
 impl Driver {
@@ -86,18 +94,20 @@ impl Driver {
             hello_at: UnixMillis(0),
             up: VecDeque::new(),
             welcomed: false,
+            is_open: false,
+            renew_at: UnixMillis(0),
         })
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut pause = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         loop {
             let over = match self.connect(&mut commands).await {
                 Ok((up, down)) => self.serve(&mut commands, up, down).await,
                 Err(over) => over,
             };
             if self.welcomed {
-                pause = RETRY_FIRST;
+                backoff.reset();
             }
             let (why, wait) = match over {
                 Over::Closed(done) => {
@@ -110,11 +120,12 @@ impl Driver {
                     self.tell(Event::Ended(go_away)).await;
                     return;
                 }
+                Over::Renewed => continue,
                 Over::Lost(why, wait) => (why, wait),
             };
+            self.is_open = false;
             self.tell(Event::Disconnected(why)).await;
-            let rest = wait.unwrap_or_default() + self.chassis.rng.jitter(pause);
-            pause = (pause * 2).min(RETRY_MAX);
+            let rest = wait.unwrap_or_default() + backoff.pause(&self.chassis.rng);
             if let Err(over) = self.rest(&mut commands, rest).await {
                 if let Over::Closed(Some(done)) = over {
                     let _nobody_waits = done.send(());
@@ -155,7 +166,7 @@ impl Driver {
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<(mpsc::Sender<ClientFrame>, Streaming<ServerFrame>), Over> {
         self.welcomed = false;
-        if self.credentials.is_stale(self.chassis.clock.now()) {
+        if self.credentials.is_stale(self.server_now()) {
             self.renew().await?;
         }
         self.up.clear();
@@ -210,10 +221,29 @@ impl Driver {
     async fn renew(&mut self) -> Result<(), Over> {
         match self.credentials.renew(&self.api).await {
             Ok(()) => Ok(()),
-            Err(ClientError::Refused(error)) if error.reason == Reason::SessionRevoked => {
+            Err(ClientError::Refused(error))
+                if matches!(error.reason, Reason::SessionRevoked | Reason::LoginRefused) =>
+            {
                 Err(Over::Ended(edge::GoAway { reason: error.reason.as_str().into(), ..Default::default() }))
             }
             Err(error) => Err(Over::Lost(error.to_string(), None)),
+        }
+    }
+
+    /// A stream ends with its token: shortly before, another one is fetched and the stream changed. While that fails the
+    /// stream goes on.
+    async fn renew_in_time(&mut self) -> Option<Over> {
+        let now = self.chassis.clock.now();
+        let may = self.welcomed && self.up.is_empty() && now >= self.renew_at;
+        if !may || !self.credentials.is_stale(self.server_now()) {
+            return None;
+        }
+        self.renew_at = now.plus(IDLE);
+        let clock = self.chassis.clock.clone();
+        match clock.timeout(RENEW_WITHIN, self.renew()).await {
+            Ok(Ok(())) => Some(Over::Renewed),
+            Ok(Err(over @ Over::Ended(_))) => Some(over),
+            Ok(Err(_)) | Err(_) => None,
         }
     }
 
@@ -224,8 +254,10 @@ impl Driver {
         mut down: Streaming<ServerFrame>,
     ) -> Over {
         let over = self.until_over(commands, &up, &mut down).await;
-        if matches!(over, Over::Closed(_)) {
-            self.say_goodbye(up, down).await;
+        match over {
+            Over::Closed(_) => self.say_goodbye(up, down).await,
+            Over::Renewed => self.leave(up, down),
+            Over::Ended(_) | Over::Lost(..) => {}
         }
         over
     }
@@ -240,11 +272,14 @@ impl Driver {
             if let Some(over) = self.queue_due() {
                 return over;
             }
+            if let Some(over) = self.renew_in_time().await {
+                return over;
+            }
             let clock = self.chassis.clock.clone();
             let wake = self.wake_after();
             tokio::select! {
                 biased;
-                permit = up.reserve(), if !self.up.is_empty() => match (permit, self.up.pop_front()) {
+                permit = up.reserve(), if self.welcomed && !self.up.is_empty() => match (permit, self.up.pop_front()) {
                     (Ok(permit), Some(frame)) => permit.send(frame),
                     _ => return Over::Lost("the stream was closed".into(), None),
                 },
@@ -273,6 +308,17 @@ impl Driver {
         };
         // A server that does not end the stream in time is not waited for.
         let _late = clock.timeout(GOODBYE_WITHIN, goodbye).await;
+    }
+
+    /// Keeps a stream until the next one is welcomed, when the server ends it: a device that is between two streams would
+    /// be away, and what is sent to it then might go as SMS.
+    fn leave(&self, up: mpsc::Sender<ClientFrame>, mut down: Streaming<ServerFrame>) {
+        let clock = self.chassis.clock.clone();
+        self.chassis.tasks.spawn("client stream before", async move {
+            let until_ended = async { while let Ok(Some(_)) = down.message().await {} };
+            let _not_taken_over = clock.timeout(WELCOME_WITHIN, until_ended).await;
+            drop(up);
+        });
     }
 
     /// Queues what is due; says so if the stream is stuck.
@@ -313,10 +359,16 @@ impl Driver {
                 }
             }
             Some(Command::Frame(frame)) => {
-                if let Up::Watch(watch) = &frame {
-                    self.watch = Some(watch.clone());
+                // What the next stream begins with.
+                match &frame {
+                    Up::Watch(watch) => self.watch = Some(watch.clone()),
+                    Up::State(state) => {
+                        self.options.inactive = state.state() == edge::ClientState::Inactive;
+                    }
+                    _ => {}
                 }
-                if self.welcomed {
+                // Between two streams it waits for the welcome.
+                if self.is_open {
                     self.up.push_back(ClientFrame { frame: Some(frame) });
                 }
             }
@@ -391,7 +443,9 @@ impl Driver {
         if let Some(watch) = self.watch.clone() {
             self.up.push_back(ClientFrame { frame: Some(Up::Watch(watch)) });
         }
-        self.tell(Event::Connected(welcome)).await;
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.tell(Event::Connected(welcome)).await;
+        }
         Ok(())
     }
 
@@ -426,8 +480,10 @@ impl Driver {
 
 /// `GoAway` is final when the session was replaced or revoked; else it says when to come back.
 fn go(go_away: edge::GoAway) -> Over {
-    match go_away.reason.as_str() {
-        "REPLACED" | "SESSION_REVOKED" => Over::Ended(go_away),
-        _ => Over::Lost(go_away.reason, Some(Duration::from_millis(go_away.reconnect_after_ms))),
+    let is_final =
+        [Reason::Replaced, Reason::SessionRevoked].iter().any(|reason| reason.as_str() == go_away.reason);
+    match is_final {
+        true => Over::Ended(go_away),
+        false => Over::Lost(go_away.reason, Some(Duration::from_millis(go_away.reconnect_after_ms))),
     }
 }

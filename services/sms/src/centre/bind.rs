@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::time::Duration;
 
 use dialtone_chassis::Chassis;
 use futures::StreamExt;
@@ -16,11 +15,8 @@ use tokio_util::codec::Framed;
 
 use super::handsets::{Network, Outgoing};
 use crate::codec::{Codec, Frame, Garbage, say};
-use crate::limits::{BIND_WITHIN, DELIVER_WITHIN, LOOK_EVERY, SILENT_MOST, WINDOW};
+use crate::limits::{AGAIN_AFTER, BIND_WITHIN, DELIVER_WITHIN, LOOK_EVERY, SILENT_MOST, WINDOW};
 use crate::pdu;
-
-/// How long a deliver that was refused for now waits.
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 struct Bind<W> {
     chassis: Chassis,

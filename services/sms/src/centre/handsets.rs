@@ -8,13 +8,10 @@ use dialtone_vocab::Reason;
 use rusmpp::CommandStatus;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::limits::{CENTRE_MO, HANDSET_PARTS, HANDSET_SMS, HANDSETS, THROTTLED_WITHIN};
+use crate::limits::{CENTRE_MO, COMMANDS, HANDSET_PARTS, HANDSET_SMS, HANDSETS, THROTTLED_WITHIN};
 use crate::parts::{Parts, Put};
 use crate::pdu::{Short, receipt_text};
 use crate::segment::{Encoding, segment, text};
-
-/// Commands that wait for the network's task.
-const COMMANDS: usize = 4_096;
 
 /// Something for whoever is bound: a part of a text, or a receipt.
 #[derive(Debug, Clone)]
