@@ -3,7 +3,7 @@
 use dialtone_attach::SessionKey;
 use dialtone_bus::{Bus, BusError, Subscription, subjects};
 use dialtone_chassis::Chassis;
-use dialtone_log::LogStore;
+use dialtone_log::{DueRow, LogStore};
 use dialtone_proto::bus::v1::offline_item::Item;
 use dialtone_proto::bus::v1::{BlockFact, FactTaken, ToOffline};
 use dialtone_proto::types::v1::conversation_ref::With;
@@ -23,7 +23,9 @@ pub(crate) async fn open(
 ) -> Result<(), BusError> {
     let items = bus.subscribe(&subjects::offline(&chassis.node)).await?;
     let facts = bus.subscribe_group(&subjects::offline_fact(), "offline").await?;
-    logs.wake(|owner| handle.tell(UserId::new(owner), Message::Wake));
+    let waking = handle.clone();
+    let wake = move |found: DueRow| waking.tell(UserId::new(found.owner()), Message::Wake(found));
+    chassis.tasks.spawn("offline due", logs.clone().keep_awake(wake));
     chassis.tasks.spawn("offline items", hear(chassis.clone(), handle, items));
     chassis.tasks.spawn("offline facts", hear_facts(chassis.clone(), blocks, facts));
     chassis.tasks.spawn("offline sweep", logs.keep_swept(chassis.clone()));

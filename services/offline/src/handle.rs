@@ -74,13 +74,13 @@ impl Handle {
                 .with("head", tail));
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let page = self.logs.read(log, after.idx + 1, tail, limit, now)?;
+        let page = self.logs.read(log, after.idx + 1, tail, limit, now).await?;
         let entries: Vec<_> = page
             .entries
             .iter()
             .filter_map(|entry| Some((entry.idx, InboxEntry::decode(&entry.content[..]).ok()?)))
             .collect();
-        let stubs = self.stubs(log, after.idx + 1, tail, now)?;
+        let stubs = self.stubs(log, after.idx + 1, tail, now).await?;
         let item = |(idx, entry): &(u64, InboxEntry)| match frame_of(
             *idx,
             entry,
@@ -97,11 +97,17 @@ impl Handle {
     }
 
     /// The messages that a later entry withdraws: read to the end, because a stub may stand anywhere behind.
-    fn stubs(&self, log: LogId, first: u64, tail: u64, now: UnixMillis) -> Result<BTreeSet<u64>, Error> {
+    async fn stubs(
+        &self,
+        log: LogId,
+        first: u64,
+        tail: u64,
+        now: UnixMillis,
+    ) -> Result<BTreeSet<u64>, Error> {
         let mut stubs = BTreeSet::new();
         let mut from = first;
         while from <= tail {
-            let page = self.logs.read(log, from, tail, crate::limits::PAGE, now)?;
+            let page = self.logs.read(log, from, tail, crate::limits::PAGE, now).await?;
             for entry in &page.entries {
                 if let Ok(InboxEntry { entry: Some(Kind::Withdrawn(withdrawal)), .. }) =
                     InboxEntry::decode(&entry.content[..])

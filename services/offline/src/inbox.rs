@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use dialtone_attach::{Attachments, BeatOutcome, Joined, SessionKey};
 use dialtone_bus::Fan;
 use dialtone_chassis::Chassis;
-use dialtone_log::{Due, Log, LogStore, Write};
+use dialtone_log::{Due, DueRow, Log, LogStore, Write};
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{
     self as bus, GatewayItem, OfferAnswer, Owner, RoutingItem, ToGateway, ToRouting, ToSms, routing_item,
@@ -44,7 +44,7 @@ pub(crate) enum Message {
     /// A write of this opening has come back; false if nobody knows what became of it.
     Wrote(u64, Write, bool),
     /// The log has something to do: look at it.
-    Wake,
+    Wake(DueRow),
     Cursor(DeviceId, oneshot::Sender<Standing>),
 }
 
@@ -68,7 +68,6 @@ pub(crate) struct Shared {
     pub(crate) routing: Fan<ToRouting>,
     pub(crate) sms: Fan<ToSms>,
     pub(crate) config: Config,
-    pub(crate) started: UnixMillis,
     pub(crate) sabotage: crate::Sabotage,
     /// Set once, right after the hive of these residents was made.
     pub(crate) hive: std::sync::Arc<std::sync::OnceLock<Hive<Resides>>>,
@@ -129,21 +128,26 @@ impl Resident for Resides {
         for (source, position) in resides.state.taken() {
             resides.log.mark(dialtone_log::mark_name("taken/", source.as_bytes()), position);
         }
-        resides.count_acked();
+        resides.count_acked().await;
         Some(resides)
+    }
+
+    fn is_current(&self) -> bool {
+        self.shared.logs.owns(&self.log)
     }
 
     async fn handle(&mut self, message: Message) {
         match message {
-            Message::Attach(attach) => self.attach(&attach),
+            Message::Attach(attach) => self.attach(&attach).await,
             Message::Detach(key) => drop(self.attached.detach(&key)),
             Message::Beat(key, beat) => self.beat(&key, &beat),
             Message::Ack(device, idx) => self.ack(device, idx),
-            Message::Read(with, idx) => self.read(with, idx),
+            Message::Read(with, idx) => self.read(with, idx).await,
             Message::Offer(offer) => self.offered(offer).await,
             Message::WatermarksTaken(taken) => self.watermarks_taken(&taken),
-            Message::Wrote(opening, write, done) if opening == self.opening => self.wrote(&write, done),
-            Message::Wrote(..) | Message::Wake => {}
+            Message::Wrote(opening, write, done) if opening == self.opening => self.wrote(&write, done).await,
+            Message::Wrote(..) => {}
+            Message::Wake(found) => self.adopt(found),
             Message::Cursor(device, answer) => {
                 let _no_longer_waiting = answer.send(Standing {
                     log: self.log.id(),
@@ -153,7 +157,7 @@ impl Resident for Resides {
                 });
             }
         }
-        self.push();
+        self.push().await;
         self.tell_watermarks(false);
         self.kick();
     }
@@ -198,7 +202,7 @@ impl Resides {
 
     /// Settled: answers, marks, pushes may follow. A failed write is never settled: the store refuses everything then,
     /// and the process begins anew.
-    fn wrote(&mut self, write: &Write, done: bool) {
+    async fn wrote(&mut self, write: &Write, done: bool) {
         if !done {
             return;
         }
@@ -210,9 +214,9 @@ impl Resides {
                 self.tell_acked(DeviceId(device), *value);
             }
         }
-        self.count_acked();
+        self.count_acked().await;
         for (with, idx) in self.state.wanted() {
-            self.read(with, idx);
+            self.read(with, idx).await;
         }
         let mut answers: BTreeMap<LogId, Vec<OfferAnswer>> = BTreeMap::new();
         for answered in self.state.settled(self.log.tail(), &settled.entries) {
@@ -228,11 +232,11 @@ impl Resides {
         }
     }
 
-    fn attach(&mut self, attach: &bus::Attach) {
+    async fn attach(&mut self, attach: &bus::Attach) {
         let Some(key) = attach.session.as_ref().and_then(SessionKey::from_proto) else { return };
         let cursor = attach.cursor.clone().unwrap_or_default();
         let (reader, resync) = Reader::begin(&cursor, self.log.id(), self.log.tail());
-        self.read_stubs(reader.cursor());
+        self.read_stubs(reader.cursor()).await;
         if self.attached.attach(key.clone(), attach, self.now(), reader) == Joined::Stale {
             return;
         }
@@ -308,42 +312,48 @@ impl Resides {
         }
     }
 
-    fn read(&mut self, with: UserId, idx: u64) {
+    /// A row that stands: it goes when the sources know.
+    fn adopt(&mut self, found: DueRow) {
+        self.due = Some(found.due());
+        self.log.adopt(found);
+    }
+
+    async fn read(&mut self, with: UserId, idx: u64) {
         // Somebody looks at it: the acks before it need not wait for company.
         self.write_acks();
         let Some(beyond) = self.state.read(with, idx.min(self.log.tail())) else { return };
         self.log.mark_now(dialtone_log::mark_name("read/", with.as_bytes()), self.state.read_of(with));
         self.must_tell();
-        self.count(beyond);
+        self.count(beyond).await;
     }
 
     /// Acknowledged messages that are not in memory raise the watermarks of their sources too.
-    fn count_acked(&mut self) {
+    async fn count_acked(&mut self) {
         let Some(beyond) = self.state.uncounted() else { return };
         let last = *beyond.end();
-        if self.count(beyond) {
+        if self.count(beyond).await {
             self.state.counted_to(last);
         }
     }
 
     /// Counts what is not in memory; false if it could not be read.
-    fn count(&mut self, beyond: RangeInclusive<u64>) -> bool {
+    async fn count(&mut self, beyond: RangeInclusive<u64>) -> bool {
         if beyond.is_empty() {
             return true;
         }
-        self.read_stubs(beyond.start() - 1);
-        self.each(beyond, Inbox::count)
+        self.read_stubs(beyond.start() - 1).await;
+        self.each(beyond, Inbox::count).await
     }
 
     /// Reads entries back from the store, a page at a time; false if that failed.
-    fn each(
+    async fn each(
         &mut self,
         range: RangeInclusive<u64>,
-        mut look: impl FnMut(&mut Inbox, u64, &InboxEntry),
+        mut look: impl FnMut(&mut Inbox, u64, &InboxEntry) + Send,
     ) -> bool {
         let (mut from, upto) = (*range.start(), (*range.end()).min(self.log.tail()));
         while from <= upto {
-            let page = self.shared.logs.read(self.log.id(), from, upto, PAGE, self.now());
+            let page = self.shared.logs.read(self.log.id(), from, upto, PAGE, self.now()).await;
             let page = page.inspect_err(|error| tracing::error!(%error, "an inbox could not be read"));
             let Ok(page) = page else { return false };
             for entry in &page.entries {
@@ -400,9 +410,9 @@ impl Resides {
     }
 
     /// Withdrawals that stand beyond what is in memory, for whoever begins far back. Read once.
-    fn read_stubs(&mut self, cursor: u64) {
+    async fn read_stubs(&mut self, cursor: u64) {
         if cursor + 1 < self.stubs_from
-            && self.each(cursor + 1..=self.stubs_from - 1, |state, _, entry| state.recall_stub(entry))
+            && self.each(cursor + 1..=self.stubs_from - 1, |state, _, entry| state.recall_stub(entry)).await
         {
             self.stubs_from = cursor + 1;
         }

@@ -27,6 +27,7 @@ use std::sync::{Arc, OnceLock};
 
 use dialtone_bus::{Bus, subjects};
 use dialtone_chassis::{Channel, Chassis, LocalRoutes, Secrets, server};
+use dialtone_log::limits::KEEP;
 use dialtone_log::{LogKind, LogStore};
 use dialtone_shards::{Hive, Shards};
 use dialtone_store::{Db, StoreError, StoreUrl};
@@ -34,6 +35,7 @@ use dialtone_store::{Db, StoreError, StoreUrl};
 pub use config::Config;
 use handle::Handle;
 use inbox::{Resides, Shared};
+pub use store::SCHEMA;
 
 /// The services that offline asks.
 #[derive(Clone)]
@@ -101,8 +103,8 @@ pub async fn start_sabotaged(
     peers: Peers,
     sabotage: Sabotage,
 ) -> Result<Offline, StartError> {
-    let db = Db::open(url, "offline", store::TABLES, store::SCHEMA, chassis)?;
-    let logs = LogStore::new(db.clone(), LogKind::Inbox, dialtone_log::limits::KEEP);
+    let db = Db::open(url, SCHEMA, chassis).await?;
+    let logs = LogStore::new(db.clone(), LogKind::Inbox, KEEP, shards.leases(), chassis);
     let blocks = store::Blocks::new(db);
     let shared = Shared {
         chassis: chassis.clone(),
@@ -114,7 +116,6 @@ pub async fn start_sabotaged(
         routing: bus.fan(subjects::routing),
         sms: bus.fan(subjects::sms),
         config: config.clone(),
-        started: chassis.clock.now(),
         sabotage,
         hive: Arc::new(OnceLock::new()),
     };

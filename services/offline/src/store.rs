@@ -1,13 +1,17 @@
 //! Blocks, as contacts told them: durable here, because the inbox's owner decides by them.
 
-use dialtone_store::{Batch, Commit, Db, StoreError};
+use dialtone_store::{Batch, Commit, Db, Schema, StoreError, Table};
 use dialtone_vocab::UserId;
 
-/// Every table.
-pub(crate) const TABLES: &[&str] =
-    &[dialtone_log::LOG, dialtone_log::TAIL, dialtone_log::MARK, dialtone_log::DUE, BLOCK];
-/// The meaning of the tables.
-pub(crate) const SCHEMA: u32 = 1;
+/// What offline keeps.
+pub const SCHEMA: Schema = Schema {
+    service: "offline",
+    tables: &{
+        let [log, mark, due] = dialtone_log::TABLES;
+        [log, mark, due, Table::new(BLOCK, 16).conditional()]
+    },
+    version: 2,
+};
 /// Pairs: who blocks ‖ who is blocked → version, on.
 const BLOCK: &str = "block";
 
@@ -28,8 +32,8 @@ impl Blocks {
 
     /// Whether `by` blocks `user`. A store that can't be read blocks nobody and says so: the message is kept, and
     /// nothing of it can be undone by a block anyway.
-    pub(crate) fn is_blocked(&self, by: UserId, user: UserId) -> bool {
-        let read = self.db.get(BLOCK, &key(by, user));
+    pub(crate) async fn is_blocked(&self, by: UserId, user: UserId) -> bool {
+        let read = self.db.get(BLOCK, &key(by, user)).await;
         let read = read.inspect_err(|error| tracing::error!(%error, "blocks could not be read"));
         read.ok().flatten().is_some_and(|value| value.get(8) == Some(&1))
     }
@@ -44,7 +48,7 @@ impl Blocks {
     ) -> Result<(), StoreError> {
         let key = key(by, user);
         loop {
-            let seen = self.db.get(BLOCK, &key)?;
+            let seen = self.db.get(BLOCK, &key).await?;
             let known =
                 seen.as_ref().and_then(|value| value.get(..8)?.try_into().ok()).map_or(0, u64::from_be_bytes);
             if seen.is_some() && known >= version {

@@ -3,7 +3,7 @@
 use dialtone_attach::SessionKey;
 use dialtone_bus::{Bus, BusError, Subscription, subjects};
 use dialtone_chassis::Chassis;
-use dialtone_log::LogStore;
+use dialtone_log::{DueRow, LogStore};
 use dialtone_proto::bus::v1::ToRouting;
 use dialtone_proto::bus::v1::routing_item::Item;
 use dialtone_vocab::{DeviceId, PhoneNumber, UserId};
@@ -19,7 +19,9 @@ pub(crate) async fn open(
     logs: LogStore,
 ) -> Result<(), BusError> {
     let items = bus.subscribe(&subjects::routing(&chassis.node)).await?;
-    logs.wake(|owner| handle.tell(UserId::new(owner), Message::Wake));
+    let waking = handle.clone();
+    let wake = move |found: DueRow| waking.tell(UserId::new(found.owner()), Message::Wake(found));
+    chassis.tasks.spawn("routing due", logs.clone().keep_awake(wake));
     chassis.tasks.spawn("routing items", hear(chassis.clone(), handle, items));
     chassis.tasks.spawn("routing sweep", logs.keep_swept(chassis.clone()));
     Ok(())

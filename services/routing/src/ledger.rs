@@ -8,6 +8,7 @@ use dialtone_log::{LogError, LogKind, LogStore, Marks};
 use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
 use dialtone_proto::log::v1::outbox_message::Route;
 use dialtone_proto::log::v1::{OutboxEntry, decision};
+use dialtone_shards::Leases;
 use dialtone_store::{Db, StoreError, StoreUrl};
 use dialtone_vocab::{LogId, UnixMillis};
 use prost::Message as _;
@@ -161,17 +162,17 @@ struct Outbox<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    fn begin(logs: &'a LogStore, log: LogId) -> Result<Self, LogError> {
-        let tail = logs.tail_on_disk(log)?;
+    async fn begin(logs: &'a LogStore, log: LogId) -> Result<Self, LogError> {
+        let tail = logs.tail_on_disk(log).await?;
         Ok(Self { logs, log, count: Count::default(), from: 1, tail })
     }
 
     /// Reads the next page; false when there is none.
-    fn page(&mut self, now: UnixMillis) -> Result<bool, LogError> {
+    async fn page(&mut self, now: UnixMillis) -> Result<bool, LogError> {
         if self.from > self.tail {
             return Ok(false);
         }
-        let page = self.logs.read(self.log, self.from, self.tail, PAGE, now)?;
+        let page = self.logs.read(self.log, self.from, self.tail, PAGE, now).await?;
         for entry in &page.entries {
             if let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) {
                 self.count.add(entry.idx, decoded);
@@ -181,8 +182,8 @@ impl<'a> Outbox<'a> {
         Ok(true)
     }
 
-    fn finish(self) -> Result<Ledger, LogError> {
-        Ok(self.count.finish(&self.logs.marks(self.log)?))
+    async fn finish(self) -> Result<Ledger, LogError> {
+        Ok(self.count.finish(&self.logs.marks(self.log).await?))
     }
 }
 
@@ -190,9 +191,9 @@ impl<'a> Outbox<'a> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn open(url: StoreUrl, chassis: &Chassis) -> Result<LogStore, StoreError> {
-    let db = Db::open(url, "routing", crate::TABLES, crate::SCHEMA, chassis)?;
-    Ok(LogStore::new(db, LogKind::Outbox, dialtone_log::limits::KEEP_SOURCE))
+pub async fn open(url: StoreUrl, leases: Option<Leases>, chassis: &Chassis) -> Result<LogStore, StoreError> {
+    let db = Db::open(url, crate::SCHEMA, chassis).await?;
+    Ok(LogStore::new(db, LogKind::Outbox, dialtone_log::limits::KEEP_SOURCE, leases, chassis))
 }
 
 /// Recounts for ever, in the background and paced, and exports what it finds.
@@ -223,7 +224,7 @@ pub async fn recount(logs: &LogStore, chassis: &Chassis) -> Result<Ledger, LogEr
     let mut all = Ledger::default();
     let mut after = None;
     loop {
-        let found = logs.logs(after, RECOUNT_LOGS)?;
+        let found = logs.logs(after, RECOUNT_LOGS).await?;
         let Some(last) = found.last() else { return Ok(all) };
         after = Some(*last);
         let mut pages = 0;
@@ -251,14 +252,14 @@ async fn recount_log(
     chassis: &Chassis,
     pages: &mut usize,
 ) -> Result<Ledger, LogError> {
-    let mut outbox = Outbox::begin(logs, log)?;
-    while outbox.page(chassis.clock.now())? {
+    let mut outbox = Outbox::begin(logs, log).await?;
+    while outbox.page(chassis.clock.now()).await? {
         *pages += 1;
         if pages.is_multiple_of(RECOUNT_PAGES) {
             chassis.clock.sleep(RECOUNT_PAUSE).await;
         }
     }
-    outbox.finish()
+    outbox.finish().await
 }
 
 #[cfg(test)]

@@ -29,16 +29,14 @@ use std::sync::{Arc, OnceLock};
 use dialtone_bus::{Bus, subjects};
 use dialtone_chassis::{Channel, Chassis, LocalRoutes, Secrets, server};
 use dialtone_shards::{Hive, Shards};
-use dialtone_store::{StoreError, StoreUrl};
+use dialtone_store::{Schema, StoreError, StoreUrl};
 
 pub use config::Config;
 use handle::Handle;
 use outbox::{Resides, Shared};
 
-/// Every table.
-const TABLES: &[&str] = &[dialtone_log::LOG, dialtone_log::TAIL, dialtone_log::MARK, dialtone_log::DUE];
-/// The meaning of the tables.
-const SCHEMA: u32 = 1;
+/// What routing keeps.
+pub const SCHEMA: Schema = Schema { service: "routing", tables: &dialtone_log::TABLES, version: 2 };
 
 /// The services that routing asks.
 #[derive(Clone)]
@@ -108,7 +106,7 @@ pub async fn start_sabotaged(
     peers: Peers,
     sabotage: Sabotage,
 ) -> Result<Routing, StartError> {
-    let logs = ledger::open(url, chassis)?;
+    let logs = ledger::open(url, shards.leases(), chassis).await?;
     let peers = peers::Peers::new(chassis, peers.identity, peers.sms);
     let shared = Shared {
         chassis: chassis.clone(),

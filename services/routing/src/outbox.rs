@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use dialtone_attach::{Attachments, SessionKey};
 use dialtone_bus::{Bus, Fan};
 use dialtone_chassis::{Chassis, Error};
-use dialtone_log::{Due, Log, LogError, LogStore, Write};
+use dialtone_log::{Due, DueRow, Log, LogError, LogStore, Write};
 use dialtone_proto::bus::v1::{self as bus, ToGateway, ToOffline, ToSms};
 use dialtone_proto::log::v1::OutboxEntry;
 use dialtone_proto::log::v1::outbox_entry::Entry as Kind;
@@ -57,7 +57,8 @@ pub(crate) enum Message {
     Wrote(u64, Write, bool),
     /// The SMS service took a message, or refused it for this reason.
     SmsTaken(u64, u64, String),
-    Wake,
+    /// The log has something to do: look at it.
+    Wake(DueRow),
 }
 
 /// What all outboxes of a process share.
@@ -134,7 +135,7 @@ impl Resident for Resides {
         };
         let first = opened.entries.first().map_or(resides.log.tail() + 1, |entry| entry.idx);
         let floor = opened.marks.get("floor").clamp(1, first);
-        let next = resides.restore(floor, first, &opened.entries)?;
+        let next = resides.restore(floor, first, &opened.entries).await?;
         resides.state.finished_below(opened.marks.get("floor"));
         for (device, seq) in resides.state.last_seqs() {
             resides.log.mark(dialtone_log::mark_name("seq/", &device.0.to_be_bytes()), seq);
@@ -148,13 +149,17 @@ impl Resident for Resides {
         Some(resides)
     }
 
+    fn is_current(&self) -> bool {
+        self.shared.logs.owns(&self.log)
+    }
+
     async fn handle(&mut self, message: Message) {
         match message {
-            Message::Attach(attach) => self.attach(&attach),
+            Message::Attach(attach) => self.attach(&attach).await,
             Message::Detach(key) => drop(self.attached.detach(&key)),
             Message::Beat(key, beat) => self.beat(&key, &beat),
             Message::Send(sender, request, asker) => self.send(sender, *request, asker).await,
-            Message::Revoke(idx, answer) => self.revoke(idx, answer),
+            Message::Revoke(idx, answer) => self.revoke(idx, answer).await,
             Message::Answers(answers) => self.answers(answers).await,
             Message::Watermarks(watermarks) => self.watermarks(&watermarks),
             Message::SmsResult(result) => self.sms_result(result),
@@ -162,7 +167,12 @@ impl Resident for Resides {
             Message::SmsTaken(opening, idx, refused) if opening == self.opening => {
                 self.sms_taken(idx, refused);
             }
-            Message::Wrote(..) | Message::SmsTaken(..) | Message::Wake => {}
+            Message::Wrote(..) | Message::SmsTaken(..) => {}
+            // A row that stands: it goes at the end of this busy spell.
+            Message::Wake(found) => {
+                self.busy = true;
+                self.log.adopt(found);
+            }
         }
         self.go_on();
     }
@@ -175,7 +185,7 @@ impl Resident for Resides {
         }
         self.go_on();
         self.rest();
-        let telling = self.tell_more_fates();
+        let telling = self.tell_more_fates().await;
         match !self.busy && !telling && self.is_level() {
             true if self.attached.is_empty() => Rest::MayLeave,
             true => Rest::Calm,
@@ -190,44 +200,50 @@ impl Resides {
     }
 
     /// Rebuilds the state from everything since the floor; what is still to be handed to the SMS service.
-    fn restore(&mut self, floor: u64, first: u64, entries: &[dialtone_log::Entry]) -> Option<Vec<Next>> {
+    async fn restore(
+        &mut self,
+        floor: u64,
+        first: u64,
+        entries: &[dialtone_log::Entry],
+    ) -> Option<Vec<Next>> {
         let (mut next, mut old) = (Vec::new(), BTreeSet::new());
         let mut one = |state: &mut Outbox, idx: u64, entry: &OutboxEntry| {
             next.extend(state.restore(idx, entry));
             old.extend(state.is_unanswered(idx, entry));
         };
-        self.each(floor, first - 1, &mut one).ok()?;
+        self.each(floor, first - 1, &mut one).await.ok()?;
         for entry in entries {
             if let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) {
                 one(&mut self.state, entry.idx, &decoded);
             }
         }
         for of in old {
-            self.recall(of).ok()?;
+            self.recall(of).await.ok()?;
         }
         self.state.restored();
         Some(next)
     }
 
     /// Reads a message that is no longer in memory back, with what stands behind it.
-    fn recall(&mut self, of: u64) -> Result<(), LogError> {
+    async fn recall(&mut self, of: u64) -> Result<(), LogError> {
         let tail = self.log.tail();
         self.each(of, tail, &mut |state, idx, entry| {
             if about(idx, entry) == Some(of) {
                 state.recall(idx, entry);
             }
         })
+        .await
     }
 
     /// Reads entries from the store, a page at a time.
-    fn each(
+    async fn each(
         &mut self,
         mut from: u64,
         upto: u64,
-        look: &mut impl FnMut(&mut Outbox, u64, &OutboxEntry),
+        look: &mut (impl FnMut(&mut Outbox, u64, &OutboxEntry) + Send),
     ) -> Result<(), LogError> {
         while from <= upto {
-            let page = self.shared.logs.read(self.log.id(), from, upto, PAGE, self.now());
+            let page = self.shared.logs.read(self.log.id(), from, upto, PAGE, self.now()).await;
             let page = page.inspect_err(|error| tracing::error!(%error, "an outbox could not be read"))?;
             for entry in &page.entries {
                 if let Ok(decoded) = OutboxEntry::decode(&entry.content[..]) {

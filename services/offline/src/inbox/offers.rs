@@ -2,7 +2,7 @@
 
 use dialtone_proto::bus::v1::{self as bus, OfferAnswer, OfferAnswers, RoutingItem, SmsItem, offer_answer};
 use dialtone_proto::bus::v1::{Owner, routing_item, sms_item};
-use dialtone_proto::log::v1::Taken;
+use dialtone_proto::log::v1::{InboxEntry, Taken};
 use dialtone_vocab::{LogId, NodeId, UserId};
 use prost::Message as _;
 
@@ -42,7 +42,7 @@ impl Resides {
             match self.state.sink.offered(source, offer.settled, prev, entry.position) {
                 SinkStep::Again { position, answer } => answers.push(proto(position, answer)),
                 SinkStep::Wait { .. } => {}
-                SinkStep::Look { position } => match self.look(source, position) {
+                SinkStep::Look { position } => match self.look(source, position).await {
                     Some(Found::As(answer)) => answers.push(proto(position, answer)),
                     // It was taken, and what it was taken as is gone: nothing more is to follow from it.
                     Some(Found::PastItsTime) => {
@@ -57,8 +57,8 @@ impl Resides {
                     break;
                 }
                 SinkStep::Take { position, prev } => {
-                    let around = self.around(entry, moved_epoch);
-                    if !self.take(source, prev, position, entry, around, &mut answers) {
+                    let around = self.around(entry, moved_epoch).await;
+                    if !self.take(source, prev, position, entry, around, &mut answers).await {
                         break;
                     }
                 }
@@ -70,7 +70,7 @@ impl Resides {
     }
 
     /// Takes one position; false if it must wait.
-    fn take(
+    async fn take(
         &mut self,
         source: LogId,
         prev: u64,
@@ -84,7 +84,7 @@ impl Resides {
         }
         let mut verdict = self.state.decide(source, prev, offered, around);
         if let Verdict::LookFor(of) = verdict {
-            verdict = match self.look(source, of) {
+            verdict = match self.look(source, of).await {
                 None => return false,
                 Some(Found::As(_)) => self.state.decide(source, prev, offered, around),
                 Some(Found::PastItsTime) if of <= self.state.sink.taken(source) => {
@@ -119,19 +119,23 @@ impl Resides {
         self.log.last().saturating_sub(self.state.acked()) >= self.shared.config.kept_per_user
     }
 
-    fn around(&self, offered: &bus::OfferEntry, epoch: Option<u64>) -> Circumstances {
+    async fn around(&self, offered: &bus::OfferEntry, epoch: Option<u64>) -> Circumstances {
         let message = match &offered.entry {
             Some(bus::offer_entry::Entry::Message(message)) => Some(message),
             _ => None,
         };
         let sender = message.and_then(|message| UserId::from_slice(&message.sender).ok());
         let promised = message.map_or(0, |message| message.number_epoch);
+        let blocked = match sender {
+            Some(sender) => self.shared.blocks.is_blocked(self.user, sender).await,
+            None => false,
+        };
         Circumstances {
             attached: !self.attached.is_empty(),
-            settling_in: self.now().since(self.shared.started) < DECLINE_AFTER,
+            settling_in: self.shared.logs.owned_for(&self.log) < DECLINE_AFTER,
             full: self.is_full(),
             moved: promised != 0 && epoch.is_some_and(|epoch| epoch != promised),
-            blocked: sender.is_some_and(|sender| self.shared.blocks.is_blocked(self.user, sender)),
+            blocked,
         }
     }
 
@@ -153,15 +157,16 @@ impl Resides {
     }
 
     /// Reads back to what was taken for a position: its answer is remembered again. `None` if it can't be read now.
-    fn look(&mut self, source: LogId, position: u64) -> Option<Found> {
+    async fn look(&mut self, source: LogId, position: u64) -> Option<Found> {
         let mut found = Found::PastItsTime;
-        let read = self.each(1..=self.log.tail(), |state, idx, entry| {
+        let look = |state: &mut Inbox, idx: u64, entry: &InboxEntry| {
             let is_it = |taken: &Taken| taken.position == position && taken.source == source.as_bytes();
             if entry.taken.as_ref().is_some_and(is_it) {
                 found = Found::As(state.recall(source, position, idx, entry));
             }
             state.recall_stub(entry);
-        });
+        };
+        let read = self.each(1..=self.log.tail(), look).await;
         read.then_some(found)
     }
 

@@ -117,21 +117,21 @@ impl Resides {
     }
 
     /// Pushes what is settled to every device that has room for it.
-    pub(super) fn push(&mut self) {
+    pub(super) async fn push(&mut self) {
         let keys: Vec<_> = self.attached.iter().map(|(key, _)| key.clone()).collect();
         for key in keys {
-            self.push_to(&key);
+            self.push_to(&key).await;
         }
     }
 
-    fn push_to(&mut self, key: &SessionKey) {
+    async fn push_to(&mut self, key: &SessionKey) {
         loop {
             let Some(session) = self.attached.get_mut(key) else { return };
             let acked = self.state.ack_of(session.device);
             session.state.acked(acked);
             let (cursor, caught_up) = (session.state.cursor, session.state.caught_up);
             let tail = self.log.tail();
-            let frames = if cursor < tail { self.frames_after(key, acked) } else { Vec::new() };
+            let frames = if cursor < tail { self.frames_after(key, acked).await } else { Vec::new() };
             let level = frames.is_empty() && cursor >= tail && caught_up != Some(tail);
             let frames = if level {
                 vec![ServerFrame { frame: Some(Frame::CaughtUp(CaughtUp { idx: tail })) }]
@@ -152,7 +152,7 @@ impl Resides {
     }
 
     /// The next frames for a device, within its window; its cursor moves with them.
-    fn frames_after(&mut self, key: &SessionKey, acked: u64) -> Vec<ServerFrame> {
+    async fn frames_after(&mut self, key: &SessionKey, acked: u64) -> Vec<ServerFrame> {
         let mut frames = Vec::new();
         let mut page = VecDeque::new();
         while frames.len() < PUSH_BATCH {
@@ -162,7 +162,7 @@ impl Resides {
             {
                 break;
             }
-            let Some((idx, frame, bytes)) = self.frame_at(next, &mut page) else { break };
+            let Some((idx, frame, bytes)) = self.frame_at(next, &mut page).await else { break };
             let Some(session) = self.attached.get_mut(key) else { break };
             session.state.cursor = idx;
             session.state.unacked.push_back((idx, bytes));
@@ -175,14 +175,18 @@ impl Resides {
     }
 
     /// The frame at an index: from memory, or from a page of the store. What is past its time is a stub.
-    fn frame_at(&self, idx: u64, page: &mut VecDeque<(u64, InboxEntry)>) -> Option<(u64, Frame, usize)> {
+    async fn frame_at(
+        &self,
+        idx: u64,
+        page: &mut VecDeque<(u64, InboxEntry)>,
+    ) -> Option<(u64, Frame, usize)> {
         let delivered = idx <= self.state.acked();
         if let Some(entry) = self.state.entry(idx) {
             let frame = frame_of(idx, entry, self.state.is_stubbed(idx), delivered);
             return Some((idx, frame, entry.encoded_len()));
         }
         if page.front().is_none_or(|(first, _)| *first != idx) {
-            let read = self.shared.logs.read(self.log.id(), idx, self.log.tail(), PAGE, self.now());
+            let read = self.shared.logs.read(self.log.id(), idx, self.log.tail(), PAGE, self.now()).await;
             let read =
                 read.inspect_err(|error| tracing::error!(%error, "an inbox could not be read")).ok()?;
             if read.expired_to >= idx {

@@ -95,7 +95,7 @@ fn ledgers_add_up() {
 #[tokio::test(start_paused = true)]
 async fn a_store_is_recounted_whole_in_steps_and_nothing_of_it_is_opened() {
     let chassis = Chassis::for_tests(1);
-    let logs = open(StoreUrl::memory(&MemoryDisk::new()), &chassis).expect("opens");
+    let logs = open(StoreUrl::memory(&MemoryDisk::new()), None, &chassis).await.expect("opens");
     let (users, each) = (RECOUNT_LOGS as u64 + 4, 3 * PAGE as u64);
     for user in 0..users {
         let owner = UserId::new([u8::try_from(user).expect("small"); 16]);
@@ -120,7 +120,7 @@ async fn a_store_is_recounted_whole_in_steps_and_nothing_of_it_is_opened() {
 #[tokio::test(start_paused = true)]
 async fn an_outbox_that_cannot_be_read_does_not_hide_the_others() {
     let chassis = Chassis::for_tests(1);
-    let logs = open(StoreUrl::memory(&MemoryDisk::new()), &chassis).expect("opens");
+    let logs = open(StoreUrl::memory(&MemoryDisk::new()), None, &chassis).await.expect("opens");
     for user in 1..=3 {
         let mut log = logs.open(&[user; 16], chassis.clock.now()).await.expect("opens").log;
         for _ in 0..3 {
@@ -130,8 +130,12 @@ async fn an_outbox_that_cannot_be_read_does_not_hide_the_others() {
         logs.write(&write).await.expect("written");
     }
     let broken = logs.log_id(&[2; 16]);
-    let rows = logs.db().scan_prefix(dialtone_log::LOG, broken.as_bytes(), 3).expect("read");
-    let hole = dialtone_store::Batch::new().delete(dialtone_log::LOG, rows[1].0.to_vec());
+    let rows = logs
+        .db()
+        .scan_prefix(dialtone_log::LOG, &[broken.as_bytes(), &[0; 4][..]].concat(), 3)
+        .await
+        .expect("read");
+    let hole = dialtone_store::Batch::new().delete(dialtone_log::LOG, rows[2].0.to_vec());
     let _always_applied = logs.db().commit(hole).await.expect("written");
     let all = recount(&logs, &chassis).await.expect("counted");
     assert_eq!(all, Ledger { accepted: 6, waiting: 6, ..Ledger::default() });

@@ -78,7 +78,7 @@ impl Resides {
         let last = self.state.last_seq(sender.device);
         let print = fingerprint(&request);
         if request.client_seq <= last {
-            return self.repeated(sender, request.client_seq, &print);
+            return self.repeated(sender, request.client_seq, &print).await;
         }
         if request.client_seq != last + 1 {
             let gap = Error::new(Reason::SequenceGap, "a number is missing before this one");
@@ -125,14 +125,14 @@ impl Resides {
     }
 
     /// A number that was used: answered as it was.
-    fn repeated(&self, sender: &Sender, seq: u64, print: &[u8]) -> Result<Taken, Error> {
+    async fn repeated(&self, sender: &Sender, seq: u64, print: &[u8]) -> Result<Taken, Error> {
         let (idx, sent) = match self
             .state
             .of_seq(sender.device, seq)
             .and_then(|idx| Some((idx, self.state.sent.get(&idx)?.clone())))
         {
             Some(found) => found,
-            None => self.look(sender, seq)?,
+            None => self.look(sender, seq).await?,
         };
         if sent.message.fingerprint != print {
             return Err(Error::new(Reason::SequenceReused, "this number was used for another message"));
@@ -141,10 +141,10 @@ impl Resides {
     }
 
     /// Reads back to a message that is no longer in memory.
-    fn look(&self, sender: &Sender, seq: u64) -> Result<(u64, Sent), Error> {
+    async fn look(&self, sender: &Sender, seq: u64) -> Result<(u64, Sent), Error> {
         let mut from = 1;
         while from <= self.log.tail() {
-            let page = self.shared.logs.read(self.log.id(), from, self.log.tail(), PAGE, self.now())?;
+            let page = self.shared.logs.read(self.log.id(), from, self.log.tail(), PAGE, self.now()).await?;
             for entry in &page.entries {
                 if let Ok(OutboxEntry { entry: Some(Kind::Message(message)) }) =
                     OutboxEntry::decode(&entry.content[..])
@@ -194,10 +194,10 @@ impl Resides {
         self.append(Kind::Withdraw(Withdraw { of: idx, why: why.into(), receiver: receiver.to_vec() }));
     }
 
-    pub(super) fn revoke(&mut self, idx: u64, answer: oneshot::Sender<Result<RevokeResponse, Error>>) {
+    pub(super) async fn revoke(&mut self, idx: u64, answer: oneshot::Sender<Result<RevokeResponse, Error>>) {
         if !self.state.sent.contains_key(&idx) && idx > 0 && idx <= self.log.tail() {
             // Older than what is in memory: it may still wait in an inbox.
-            if self.recall(idx).is_ok() {
+            if self.recall(idx).await.is_ok() {
                 self.state.restored();
             }
         }

@@ -27,7 +27,7 @@ pub(super) struct Listener {
 }
 
 impl Resides {
-    pub(super) fn attach(&mut self, attach: &bus::Attach) {
+    pub(super) async fn attach(&mut self, attach: &bus::Attach) {
         let Some(key) = attach.session.as_ref().and_then(SessionKey::from_proto) else { return };
         let cursor = attach.cursor.clone().unwrap_or_default();
         let known = cursor.log_id == self.log.id().as_bytes();
@@ -46,21 +46,19 @@ impl Resides {
         let receivers: Vec<_> = self.state.watermarks.keys().copied().take(RECEIPTS).collect();
         let receipts = receivers.into_iter().map(|receiver| self.receipt(receiver)).collect();
         self.frames_to(&key, receipts);
-        self.tell_fates(&key);
+        self.tell_fates(&key).await;
     }
 
     /// Tells a session the next of the fates that were settled while it was away: so many entries are looked at now,
     /// and the rest at the next ticks.
-    fn tell_fates(&mut self, key: &SessionKey) {
+    async fn tell_fates(&mut self, key: &SessionKey) {
         let Some(first) = self.attached.get_mut(key).and_then(|session| session.state.fates_from) else {
             return;
         };
         let (mut from, mut frames) = (first, Vec::new());
         while from <= self.log.tail() && from - first < FATES_STEP {
-            let Ok(page) = self.shared.logs.read(self.log.id(), from, self.log.tail(), PAGE, self.now())
-            else {
-                break;
-            };
+            let page = self.shared.logs.read(self.log.id(), from, self.log.tail(), PAGE, self.now()).await;
+            let Ok(page) = page else { break };
             for entry in &page.entries {
                 let decoded = OutboxEntry::decode(&entry.content[..]).ok().and_then(|decoded| decoded.entry);
                 frames.extend(decoded.and_then(|decoded| fate_of(entry.idx, decoded)));
@@ -75,10 +73,12 @@ impl Resides {
     }
 
     /// Goes on with the fates of those who were away; whether there are more.
-    pub(super) fn tell_more_fates(&mut self) -> bool {
+    pub(super) async fn tell_more_fates(&mut self) -> bool {
         let behind = |(_, session): &(&SessionKey, &Attached<Listener>)| session.state.fates_from.is_some();
         let keys: Vec<_> = self.attached.iter().filter(behind).map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.tell_fates(key));
+        for key in &keys {
+            self.tell_fates(key).await;
+        }
         self.attached.iter().any(|session| behind(&session))
     }
 

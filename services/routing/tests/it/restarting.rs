@@ -92,7 +92,7 @@ async fn the_ledger_on_disk_adds_up_and_says_what_became_of_everything() {
     world.pass(Duration::from_secs(2)).await;
     let chassis = world.chassis.clone();
     drop(world);
-    let logs = ledger::open(StoreUrl::memory(&disk), &chassis).expect("opens");
+    let logs = ledger::open(StoreUrl::memory(&disk), None, &chassis).await.expect("opens");
     let counted = ledger::recount(&logs, &chassis).await.expect("counted");
     assert_eq!(
         counted,

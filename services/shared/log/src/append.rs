@@ -1,5 +1,6 @@
 //! How what [`crate::Log::next_write`] made gets to the store, and when it is settled.
 
+use dialtone_chassis::Backoff;
 use dialtone_store::{Batch, StoreError};
 use dialtone_vocab::Epoch;
 use futures::future::try_join_all;
@@ -21,7 +22,7 @@ impl LogStore {
     pub async fn write(&self, write: &Write) -> Result<(), LogError> {
         let now = self.chassis.clock.now();
         match &self.owner {
-            Owner::Lock(_) => {
+            Owner::Lock(..) => {
                 let _always_applied = self.db.commit(write.to_batch(now)).await?;
                 self.owner.check(&self.db, &write.owner(), write.epoch()).await
             }
@@ -42,7 +43,7 @@ impl LogStore {
     /// As [`LogStore::write`], for actors, which do not wait: `done` is called on another thread and must be quick.
     pub fn submit(&self, write: Write, done: impl FnOnce(Write, Result<(), LogError>) + Send + 'static) {
         match &self.owner {
-            Owner::Lock(_) => {
+            Owner::Lock(..) => {
                 let (db, batch) = (self.db.clone(), write.to_batch(self.chassis.clock.now()));
                 self.db.submit(batch, move |outcome| {
                     let outcome = outcome.and_then(|_always_applied| db.check());
@@ -67,7 +68,7 @@ impl LogStore {
         epoch: Epoch,
         steps: impl Fn() -> Vec<Vec<Batch>>,
     ) -> Result<(), LogError> {
-        let mut pause = WRITE_RETRY;
+        let mut backoff = Backoff::new(WRITE_RETRY, WRITE_RETRY_MOST);
         loop {
             match self.written(steps()).await {
                 Ok(()) => return self.owner.check(&self.db, owner, epoch).await,
@@ -77,8 +78,7 @@ impl LogStore {
                 }
                 Err(error) => return Err(error.into()),
             }
-            self.chassis.clock.sleep(self.chassis.rng.jitter(pause)).await;
-            pause = (pause * 2).min(WRITE_RETRY_MOST);
+            self.chassis.clock.sleep(backoff.pause(&self.chassis.rng)).await;
             if self.owner.epoch_of(&self.db, owner) != Some(epoch) {
                 return Err(LogError::NotOwner);
             }

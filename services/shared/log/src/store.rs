@@ -93,7 +93,7 @@ impl LogStore {
     /// # Panics
     /// If processes share the database and there are no leases: a defect of the wiring.
     pub fn new(db: Db, kind: LogKind, keep: Duration, leases: Option<Leases>, chassis: &Chassis) -> Self {
-        let owner = Owner::new(&db, leases);
+        let owner = Owner::new(&db, leases, chassis);
         Self { db, kind, keep, owner, chassis: chassis.clone() }
     }
 
@@ -106,6 +106,11 @@ impl LogStore {
     /// that is not lets it go.
     pub fn owns(&self, log: &Log) -> bool {
         self.owner.epoch_of(&self.db, log.owner()) == Some(log.epoch())
+    }
+
+    /// How long a log has been this process's to write, whether it was open or not.
+    pub fn owned_for(&self, log: &Log) -> Duration {
+        self.owner.owned_for(&self.db, log.owner(), &self.chassis)
     }
 
     /// The id of the log of `owner`.

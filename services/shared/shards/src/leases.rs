@@ -10,6 +10,7 @@ mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dialtone_bus::{Bus, BusError, Subscription, subjects};
 use dialtone_chassis::{Chassis, ReadyHandle};
@@ -38,6 +39,8 @@ struct Inner {
 /// What both the driver and the logs look at; nobody keeps it for longer than a look.
 struct State {
     lease: Lease,
+    /// When the shards that are, or were, this process's became so.
+    since: BTreeMap<ShardKey, Duration>,
     checks: BTreeMap<WriteId, oneshot::Sender<bool>>,
     last_check: WriteId,
     listeners: Vec<(&'static str, mpsc::UnboundedSender<ShardId>)>,
@@ -69,8 +72,13 @@ impl Leases {
     ) -> Result<Self, BusError> {
         let news = bus.subscribe(&subjects::lease()).await?;
         let (events, inbox) = mpsc::unbounded_channel();
-        let state =
-            State { lease: Lease::new(by), checks: BTreeMap::new(), last_check: 0, listeners: Vec::new() };
+        let state = State {
+            lease: Lease::new(by),
+            since: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            last_check: 0,
+            listeners: Vec::new(),
+        };
         let leases = Self(Arc::new(Inner { chassis: chassis.clone(), state: Mutex::new(state), events }));
         let driver = Driver {
             leases: leases.clone(),
@@ -94,6 +102,12 @@ impl Leases {
     /// The epoch in which this process owns a shard now, by the clock.
     pub fn held(&self, key: ShardKey) -> Option<Epoch> {
         self.state().lease.held(key, self.0.chassis.clock.boot())
+    }
+
+    /// How long this process has owned a shard; nothing if it does not.
+    pub fn held_for(&self, key: ShardKey) -> Duration {
+        let since = self.state().since.get(&key).copied();
+        since.map_or(Duration::ZERO, |since| self.0.chassis.clock.boot().saturating_sub(since))
     }
 
     /// The shards of a service that this process owns now.
@@ -272,6 +286,7 @@ impl Driver {
 
     fn opened(&self, held: Holding) {
         let mut state = self.leases.state();
+        state.since.insert(held.key, self.chassis.clock.boot());
         state.listeners.retain(|(service, listener)| {
             *service != held.key.service || listener.send(held.key.shard).is_ok()
         });
