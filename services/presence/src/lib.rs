@@ -31,6 +31,7 @@ use dialtone_store::{Db, StoreError, StoreUrl};
 
 pub use config::Config;
 use handle::{Handle, Shared};
+pub use store::SCHEMA;
 use store::Store;
 
 /// Why presence did not start.
@@ -70,7 +71,7 @@ pub async fn start(
     config: &Config,
     peers: Peers,
 ) -> Result<Presence, StartError> {
-    let store = Store::new(Db::open(url, "presence", store::TABLES, store::SCHEMA, chassis)?);
+    let store = Store::new(Db::open(url, SCHEMA, chassis).await?);
     let (asks, questions) = tokio::sync::mpsc::channel(limits::GRAPH_QUEUE);
     let shared = Shared {
         chassis: chassis.clone(),

@@ -19,7 +19,7 @@ use dialtone_vocab::{Epoch, NodeId, UnixMillis, UserId};
 use crate::limits::{
     MAY_SEE_LIFE, MAY_SEE_RETRY, SUBSCRIBE_EVERY, SUBSCRIBE_RETRY, TYPING_LIFE, UPKEEP_EVERY, WATCH_LEASE,
 };
-use crate::store::StatusRow;
+use crate::store::Status;
 use seen::Seen;
 pub(crate) use sessions::Session;
 use view::Peer;
@@ -38,8 +38,8 @@ pub(crate) enum Effect {
     Typing(bus::PeerTyping),
     /// Contacts is to say what I may see of these.
     AskMaySee(Vec<UserId>),
-    /// The store is to keep this.
-    Save(StatusRow),
+    /// The store is to keep that the user was there then.
+    Seen(UnixMillis),
 }
 
 /// What contacts says about a peer; `None`: it could not say.
@@ -64,7 +64,7 @@ pub(crate) struct State {
 
 impl State {
     /// A user of whom only the store knows something; `limit` peers in a table.
-    pub(crate) fn new(user: UserId, node: NodeId, row: StatusRow, limit: usize, now: UnixMillis) -> Self {
+    pub(crate) fn new(user: UserId, node: NodeId, row: Status, limit: usize, now: UnixMillis) -> Self {
         Self {
             user,
             node,
@@ -101,21 +101,17 @@ impl State {
     }
 
     /// When the user counts as last seen once it is `invisible` or not: who hides is gone from that moment.
-    pub(crate) fn seen_if(&self, invisible: bool, now: UnixMillis) -> u64 {
-        if invisible && !self.row().invisible && !self.sessions.is_empty() {
-            now.0
-        } else {
-            self.row().seen_ms
-        }
+    pub(crate) fn seen_if(&self, invisible: bool, now: UnixMillis) -> UnixMillis {
+        if invisible && !self.row().invisible && !self.sessions.is_empty() { now } else { self.row().seen }
     }
 
     /// What the store keeps.
-    fn row(&self) -> &StatusRow {
+    fn row(&self) -> &Status {
         self.seen.row()
     }
 
     /// The store has this now.
-    pub(crate) fn set_row(&mut self, row: StatusRow, now: UnixMillis) {
+    pub(crate) fn set_row(&mut self, row: Status, now: UnixMillis) {
         self.seen.set_row(row);
         self.tell_watchers(now);
     }
@@ -130,8 +126,8 @@ impl State {
             peer.typing_until = UnixMillis(0);
             self.dirty.insert(*user);
         }
-        if let Some(row) = self.seen.tick(now) {
-            self.effects.push(Effect::Save(row));
+        if let Some(at) = self.seen.tick(now) {
+            self.effects.push(Effect::Seen(at));
         }
         self.tell_watchers(now);
         if now.since(self.looked) >= UPKEEP_EVERY {
@@ -252,8 +248,8 @@ impl State {
     /// Sessions came, went, or turned active or inactive.
     fn sessions_changed(&mut self, now: UnixMillis) {
         let active = self.sessions.iter().any(|(_, session)| session.state.active);
-        if let Some(row) = self.seen.sessions(!self.sessions.is_empty(), active, now) {
-            self.effects.push(Effect::Save(row));
+        if let Some(at) = self.seen.sessions(!self.sessions.is_empty(), active, now) {
+            self.effects.push(Effect::Seen(at));
         }
         self.tell_watchers(now);
         self.tables_changed(now);

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::handle::{Question, Shared};
 use crate::state::{Effect, Judged, State, View};
-use crate::store::StatusRow;
+use crate::store::Status;
 use crate::{error, metrics};
 
 /// The way back to who asked; who has gone is not told.
@@ -45,7 +45,7 @@ impl Resident for User {
     type Shared = Shared;
 
     async fn open(shared: &Shared, user: UserId) -> Option<Self> {
-        let row = shared.store.status(user).map_err(|error| error::store(&error)).ok()?;
+        let row = shared.store.status(user).await.map_err(|error| error::store(&error)).ok()?;
         let chassis = &shared.chassis;
         let state = State::new(user, chassis.node.clone(), row, shared.table, chassis.clock.now());
         Some(Self { shared: shared.clone(), user, state })
@@ -88,7 +88,7 @@ impl Resident for User {
 
 impl User {
     async fn set_status(&mut self, text: String, invisible: bool, now: UnixMillis) -> Result<(), Error> {
-        let row = StatusRow { text, invisible, seen_ms: self.state.seen_if(invisible, now) };
+        let row = Status { text, invisible, seen: self.state.seen_if(invisible, now) };
         self.shared.store.put_status(self.user, &row).await.map_err(|error| error::store(&error))?;
         self.state.set_row(row, now);
         Ok(())
@@ -108,8 +108,8 @@ impl User {
                     }
                 }
                 // Coarse and only for display: what is lost here is noted again with the next change.
-                Effect::Save(row) => {
-                    if let Err(error) = self.shared.store.put_status(self.user, &row).await {
+                Effect::Seen(at) => {
+                    if let Err(error) = self.shared.store.note_seen(self.user, at).await {
                         tracing::warn!(%error, "when a user was seen is not kept");
                     }
                 }

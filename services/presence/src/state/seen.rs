@@ -9,7 +9,7 @@ use dialtone_vocab::{NodeId, UnixMillis, UserId};
 
 use super::view::{View, last_seen};
 use crate::limits::{OFFLINE_GRACE, SEEN_EVERY, UPDATE_EVERY, WATCHERS};
-use crate::store::StatusRow;
+use crate::store::Status;
 
 #[derive(Debug)]
 struct Watcher {
@@ -20,7 +20,7 @@ struct Watcher {
 /// The side of a user that others see.
 #[derive(Debug)]
 pub(super) struct Seen {
-    row: StatusRow,
+    row: Status,
     /// Without the grace and whether it is invisible.
     attached: bool,
     shown: Availability,
@@ -33,7 +33,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(row: StatusRow, now: UnixMillis) -> Self {
+    pub(super) fn new(row: Status, now: UnixMillis) -> Self {
         let mut seen = Self {
             row,
             attached: false,
@@ -48,11 +48,11 @@ impl Seen {
         seen
     }
 
-    pub(super) fn row(&self) -> &StatusRow {
+    pub(super) fn row(&self) -> &Status {
         &self.row
     }
 
-    pub(super) fn set_row(&mut self, row: StatusRow) {
+    pub(super) fn set_row(&mut self, row: Status) {
         self.row = row;
     }
 
@@ -63,14 +63,14 @@ impl Seen {
     pub(super) fn view(&self, now: UnixMillis) -> View {
         let availability = if self.row.invisible { Availability::Offline } else { self.shown };
         let last_seen = match availability {
-            Availability::Offline => last_seen(UnixMillis(self.row.seen_ms), now),
+            Availability::Offline => last_seen(self.row.seen, now),
             _ => LastSeen::Unspecified,
         };
         View { availability, status: self.row.text.clone(), last_seen }
     }
 
-    /// Sessions have changed; what the store is to keep, if anything.
-    pub(super) fn sessions(&mut self, attached: bool, active: bool, now: UnixMillis) -> Option<StatusRow> {
+    /// Sessions have changed; when the user was there, if the store is to keep that.
+    pub(super) fn sessions(&mut self, attached: bool, active: bool, now: UnixMillis) -> Option<UnixMillis> {
         if attached {
             self.gone = None;
             self.shown = if active { Availability::Online } else { Availability::Away };
@@ -78,21 +78,21 @@ impl Seen {
             self.gone = Some(now);
         }
         self.attached = attached;
-        let noted = now.since(UnixMillis(self.row.seen_ms)) < SEEN_EVERY;
+        let noted = now.since(self.row.seen) < SEEN_EVERY;
         (attached && !noted).then(|| self.note_seen(now)).flatten()
     }
 
     /// An invisible user is not seen.
-    fn note_seen(&mut self, at: UnixMillis) -> Option<StatusRow> {
+    fn note_seen(&mut self, at: UnixMillis) -> Option<UnixMillis> {
         if self.row.invisible {
             return None;
         }
-        self.row.seen_ms = at.0;
-        Some(self.row.clone())
+        self.row.seen = at;
+        Some(at)
     }
 
-    /// Time has passed; what the store is to keep, if anything.
-    pub(super) fn tick(&mut self, now: UnixMillis) -> Option<StatusRow> {
+    /// Time has passed; when the user was there, if the store is to keep that.
+    pub(super) fn tick(&mut self, now: UnixMillis) -> Option<UnixMillis> {
         self.watchers.retain(|_, watcher| now < watcher.until);
         let gone = self.gone.filter(|gone| now.since(*gone) >= OFFLINE_GRACE)?;
         self.gone = None;

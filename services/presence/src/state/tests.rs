@@ -20,7 +20,7 @@ fn key(ticket: u64) -> SessionKey {
 }
 
 fn state() -> State {
-    State::new(user(1), NodeId::new("here"), StatusRow::default(), 4, START)
+    State::new(user(1), NodeId::new("here"), Status::default(), 4, START)
 }
 
 fn attach(generation: u32, peers: &[u8]) -> bus::Attach {
@@ -218,7 +218,7 @@ fn offline_is_told_after_the_grace_and_a_return_within_it_is_not_noticed() {
     assert_eq!(told(&mut state), Vec::<u32>::new());
     state.tick(gone.plus(OFFLINE_GRACE));
     let effects = state.effects();
-    assert!(effects.contains(&Effect::Save(StatusRow { seen_ms: gone.0, ..Default::default() })));
+    assert!(effects.contains(&Effect::Seen(gone)));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Update(_, update)
         if update.availability == 1 && update.last_seen == LastSeen::Recently as u32)));
     assert!(!state.is_quiet());
@@ -242,14 +242,13 @@ fn a_session_without_beats_is_offline_after_three_seconds_and_the_grace() {
 #[test]
 fn the_invisible_are_offline_and_do_not_type() {
     let (mut state, now) = watching();
-    state
-        .set_row(StatusRow { invisible: true, seen_ms: state.seen_if(true, now), ..Default::default() }, now);
+    state.set_row(Status { invisible: true, seen: state.seen_if(true, now), ..Default::default() }, now);
     assert_eq!(state.view(now).availability, Availability::Offline);
     assert_eq!(state.view(now).last_seen, LastSeen::Recently);
     state.effects();
     state.typing(&key(1), user(2), now);
     assert!(state.effects().is_empty());
-    state.set_row(StatusRow::default(), now);
+    state.set_row(Status::default(), now);
     state.effects();
     state.typing(&key(1), user(2), now);
     assert!(matches!(state.effects()[..], [Effect::Typing(_)]));
