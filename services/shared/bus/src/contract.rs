@@ -11,7 +11,7 @@ use crate::{Bus, BusError, subjects};
 const SOON: Duration = Duration::from_secs(5);
 
 fn beat(n: u64) -> Heartbeat {
-    Heartbeat { node: "n".into(), services: Vec::new(), incarnation: n }
+    Heartbeat { node: "n".into(), incarnation: n, ..Default::default() }
 }
 
 fn claim(text: &str) -> MoClaim {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_bus::{Bus, BusError, subjects};
-use dialtone_chassis::{Chassis, ReadyHandle};
+use dialtone_chassis::{Chassis, ReadyHandle, config};
 use dialtone_proto::bus::v1::Heartbeat;
 use dialtone_vocab::{NodeId, UnixMillis, UserId, shard_of};
 use tokio::sync::watch;
@@ -17,8 +17,17 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// A process not heard for this long is gone.
 pub const LOST_AFTER: Duration = Duration::from_secs(3);
 
-/// Live nodes by service, in order.
-type Members = BTreeMap<String, Vec<NodeId>>;
+/// The longest internal URL of a process in bytes; one that is longer is none.
+const MAX_ADDRESS: usize = 512;
+
+/// Who is alive.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Members {
+    /// Nodes by service, in order.
+    nodes: BTreeMap<String, Vec<NodeId>>,
+    /// Where nodes serve other processes, if they do.
+    addresses: BTreeMap<NodeId, String>,
+}
 
 /// Who owns which users, as far as this process has heard. Cheap to clone.
 #[derive(Clone)]
@@ -30,12 +39,12 @@ pub struct Shards {
 /// A node that was heard.
 struct Heard {
     services: Vec<String>,
+    address: String,
     at: UnixMillis,
 }
 
 impl Shards {
-    /// Begins to tell and to hear. `services` are those that live in this process, `needed` those that it calls: until
-    /// each of them was heard the process is not ready.
+    /// As [`Self::start_at`], for a process that serves nothing to others.
     ///
     /// # Errors
     /// When the bus can't be subscribed to.
@@ -45,17 +54,37 @@ impl Shards {
         services: &[&str],
         needed: &'static [&'static str],
     ) -> Result<Self, BusError> {
+        Self::start_at(chassis, bus, services, needed, "").await
+    }
+
+    /// Begins to tell and to hear. `services` are those that live in this process, `needed` those that it calls: until
+    /// each of them was heard the process is not ready. `address` is the URL by which other processes reach it.
+    ///
+    /// # Errors
+    /// When the bus can't be subscribed to.
+    pub async fn start_at(
+        chassis: &Chassis,
+        bus: &Bus,
+        services: &[&str],
+        needed: &'static [&'static str],
+        address: &str,
+    ) -> Result<Self, BusError> {
         let ready = chassis.ready.register("cluster");
         let (sender, members) = watch::channel(Arc::default());
         let mut heard = BTreeMap::new();
         let own: Vec<String> = services.iter().map(|service| (*service).to_owned()).collect();
-        heard.insert(chassis.node.clone(), Heard { services: own.clone(), at: chassis.clock.now() });
+        let (services, address) = (own.clone(), address.to_owned());
+        heard.insert(
+            chassis.node.clone(),
+            Heard { services, address: address.clone(), at: chassis.clock.now() },
+        );
         let listener = bus.subscribe(&subjects::heartbeat()).await?;
         let told = Members::default();
         let mut book = Book { heard, told, needed, sender, ready, own: chassis.node.clone() };
         book.tell(chassis.clock.now());
-        let incarnation = chassis.rng.u64();
-        chassis.tasks.spawn("cluster heartbeat", beat(chassis.clone(), bus.clone(), own, incarnation));
+        let node = chassis.node.as_str().to_owned();
+        let alive = Heartbeat { node, services: own, incarnation: chassis.rng.u64(), address };
+        chassis.tasks.spawn("cluster heartbeat", beat(chassis.clone(), bus.clone(), alive));
         chassis.tasks.spawn("cluster membership", hear(chassis.clone(), listener, book));
         Ok(Self { members, leases: None })
     }
@@ -72,7 +101,7 @@ impl Shards {
     }
 
     /// Waits until somebody has come or gone.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         if self.members.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -81,16 +110,26 @@ impl Shards {
     /// The node of a service that serves this user; `None` when none is alive.
     pub fn node_of(&self, service: &str, user: UserId) -> Option<NodeId> {
         let members = self.members.borrow();
-        let nodes = members.get(service)?;
+        let nodes = members.nodes.get(service)?;
         match nodes.as_slice() {
             [only] => Some(only.clone()),
             several => rendezvous(shard_of(user.as_bytes()), several).cloned(),
         }
     }
 
+    /// The internal URL of the node of a service that serves this user; `None` when none is alive, or it has none.
+    pub fn address_of(&self, service: &str, user: UserId) -> Option<String> {
+        self.address(&self.node_of(service, user)?)
+    }
+
+    /// The internal URL of a live node; `None` when it has none.
+    pub fn address(&self, node: &NodeId) -> Option<String> {
+        self.members.borrow().addresses.get(node).cloned()
+    }
+
     /// The live nodes of a service, in order.
     pub fn nodes(&self, service: &str) -> Vec<NodeId> {
-        self.members.borrow().get(service).cloned().unwrap_or_default()
+        self.members.borrow().nodes.get(service).cloned().unwrap_or_default()
     }
 }
 
@@ -107,20 +146,24 @@ struct Book {
 impl Book {
     fn take(&mut self, beat: Heartbeat, now: UnixMillis) {
         if NodeId::is_valid(&beat.node) {
-            self.heard.insert(NodeId::new(&beat.node), Heard { services: beat.services, at: now });
+            let Heartbeat { node, services, address, .. } = beat;
+            self.heard.insert(NodeId::new(&node), Heard { services, address, at: now });
         }
     }
 
     /// Tells a changed membership; a process never loses sight of itself.
     fn tell(&mut self, now: UnixMillis) {
         self.heard.retain(|node, heard| *node == self.own || now.since(heard.at) < LOST_AFTER);
-        let mut members = Members::new();
+        let mut members = Members::default();
         for (node, heard) in &self.heard {
             for service in &heard.services {
-                members.entry(service.clone()).or_default().push(node.clone());
+                members.nodes.entry(service.clone()).or_default().push(node.clone());
+            }
+            if is_address(&heard.address) {
+                members.addresses.insert(node.clone(), heard.address.clone());
             }
         }
-        match self.needed.iter().find(|service| !members.contains_key(**service)) {
+        match self.needed.iter().find(|service| !members.nodes.contains_key(**service)) {
             None => self.ready.set_ready(),
             Some(missing) => self.ready.set_missing(format!("no {missing} service is alive")),
         }
@@ -132,12 +175,14 @@ impl Book {
     }
 }
 
-async fn beat(chassis: Chassis, bus: Bus, services: Vec<String>, incarnation: u64) {
+fn is_address(text: &str) -> bool {
+    text.len() <= MAX_ADDRESS && config::is_url(text, &["http", "https"])
+}
+
+async fn beat(chassis: Chassis, bus: Bus, alive: Heartbeat) {
     let stop = chassis.tasks.stop_token();
-    let node = chassis.node.as_str().to_owned();
     while !stop.is_cancelled() {
-        let beat = Heartbeat { node: node.clone(), services: services.clone(), incarnation };
-        if let Err(error) = bus.publish(&subjects::heartbeat(), beat).await {
+        if let Err(error) = bus.publish(&subjects::heartbeat(), alive.clone()).await {
             tracing::warn!(%error, "a heartbeat was not told");
         }
         tokio::select! {
@@ -147,7 +192,7 @@ async fn beat(chassis: Chassis, bus: Bus, services: Vec<String>, incarnation: u6
         }
     }
     // Told to stop: others need not wait until they miss it.
-    let leaving = Heartbeat { node, services: Vec::new(), incarnation };
+    let leaving = Heartbeat { services: Vec::new(), ..alive };
     if let Err(error) = bus.publish(&subjects::heartbeat(), leaving).await {
         tracing::debug!(%error, "nobody was told that this process leaves");
     }
@@ -174,7 +219,8 @@ mod tests {
     use super::*;
 
     fn beat(node: &str, service: &str) -> Heartbeat {
-        Heartbeat { node: node.into(), services: vec![service.into()], incarnation: 1 }
+        let services = vec![service.into()];
+        Heartbeat { node: node.into(), services, incarnation: 1, ..Default::default() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -192,5 +238,31 @@ mod tests {
         assert_eq!(shards.node_of("routing", UserId::new([1; 16])), None);
         assert!(!chassis.ready.is_ready());
         assert_eq!(shards.nodes("gateway"), std::slice::from_ref(&chassis.node));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn the_address_of_an_owner_is_known_while_it_is_alive() {
+        let chassis = Chassis::for_tests(1);
+        let bus = Bus::local(&chassis);
+        let own = "http://127.0.0.1:9100";
+        let shards = Shards::start_at(&chassis, &bus, &["offline"], &[], own).await.expect("started");
+        let user = UserId::new([1; 16]);
+        assert_eq!(shards.address_of("offline", user).as_deref(), Some(own));
+        assert_eq!(shards.address_of("routing", user), None);
+        let mut listener = bus.subscribe(&subjects::heartbeat()).await.expect("subscribed");
+        chassis.clock.sleep(HEARTBEAT_EVERY).await;
+        assert_eq!(listener.next().await.expect("a beat").message.address, own, "others are told");
+
+        let there = "https://[::1]:9101";
+        for (told, known) in
+            [(there, Some(there)), ("", None), ("not a url", None), (&"x".repeat(9_999), None)]
+        {
+            let beat = Heartbeat { address: told.into(), ..beat("other", "routing") };
+            bus.publish(&subjects::heartbeat(), beat).await.expect("published");
+            chassis.clock.sleep(Duration::from_millis(10)).await;
+            assert_eq!(shards.node_of("routing", user), Some(NodeId::new("other")));
+            assert_eq!(shards.address_of("routing", user).as_deref(), known, "{told}");
+        }
+        chassis.clock.sleep(LOST_AFTER + HEARTBEAT_EVERY).await;
+        assert_eq!(shards.address(&NodeId::new("other")), None);
     }
 }
