@@ -21,6 +21,9 @@ pub enum BusError {
     /// An answer could not be decoded.
     #[error("an answer could not be decoded")]
     Garbled,
+    /// The server is not there, or does not answer: it may later.
+    #[error("{0}")]
+    Unreachable(String),
     /// The server can't be used.
     #[error("{0}")]
     Connect(String),

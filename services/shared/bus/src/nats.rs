@@ -39,9 +39,10 @@ impl NatsBus {
                 async {}
             });
         let connecting = chassis.clock.timeout(CONNECT_WITHIN, options.connect(address)).await;
+        let unreachable = |why: String| BusError::Unreachable(format!("bus.url: {why}"));
         let client = connecting
-            .map_err(|_| refused("the server did not answer in time".into()))?
-            .map_err(|error| refused(format!("the server can't be reached: {error}")))?;
+            .map_err(|_| unreachable("the server did not answer in time".into()))?
+            .map_err(|error| unreachable(format!("the server can't be reached: {error}")))?;
         let (major, minor, patch) = FLOOR;
         if !client.is_server_compatible(major, minor, patch) {
             let found = client.server_info().version;

@@ -5,8 +5,9 @@ use std::ops::Bound;
 use dialtone_chassis::Chassis;
 use dialtone_store::Batch;
 use dialtone_vocab::{LogId, SHARDS, ShardId, UnixMillis};
+use futures::{StreamExt as _, stream};
 
-use crate::limits::{LOOK_AGAIN, PAGE_ROWS, SWEEP_BUCKETS, SWEEP_EVERY};
+use crate::limits::{LOOK_AGAIN, PAGE_ROWS, SWEEP_BUCKETS, SWEEP_EVERY, WAKE_AT_ONCE};
 use crate::owner::Owner;
 use crate::rows::{self, DUE, DueRow, LOG, MARK, bucket_key, bucket_of, due_prefix, mark_key, tail_key};
 use crate::store::after;
@@ -19,10 +20,7 @@ impl LogStore {
     /// is reported and left out until then.
     pub async fn keep_awake(self, mut found: impl FnMut(DueRow) + Send) {
         let Owner::Lease(leases) = &self.owner else {
-            for shard in 0..SHARDS {
-                self.wake(ShardId(shard), &mut found).await;
-            }
-            return;
+            return self.wake((0..SHARDS).map(ShardId).collect(), &mut found).await;
         };
         let stop = self.chassis.tasks.stop_token();
         let mut opened = leases.opened(self.db.service());
@@ -32,39 +30,40 @@ impl LogStore {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                shard = opened.next() => match shard {
-                    Some(shard) => self.wake(shard, &mut found).await,
+                shards = opened.next() => match shards {
+                    Some(shards) => self.wake(shards, &mut found).await,
                     None => return,
                 },
                 () = clock.sleep_until(look_again) => {
-                    for shard in leases.all_held(self.db.service()) {
-                        self.wake(shard, &mut found).await;
-                    }
+                    self.wake(leases.all_held(self.db.service()), &mut found).await;
                     look_again = clock.instant() + LOOK_AGAIN;
                 }
             }
         }
     }
 
-    async fn wake(&self, shard: ShardId, found: &mut (impl FnMut(DueRow) + Send)) {
-        if let Err(error) = self.each_due(shard, found).await {
-            tracing::error!(%error, "due rows could not be read");
+    async fn wake(&self, shards: Vec<ShardId>, found: &mut (impl FnMut(DueRow) + Send)) {
+        let mut read = stream::iter(shards).map(|shard| self.due_of(shard)).buffer_unordered(WAKE_AT_ONCE);
+        while let Some(rows) = read.next().await {
+            match rows {
+                Ok(rows) => rows.into_iter().for_each(&mut *found),
+                Err(error) => tracing::error!(%error, "due rows could not be read"),
+            }
         }
     }
 
-    async fn each_due(
-        &self,
-        shard: ShardId,
-        found: &mut (impl FnMut(DueRow) + Send),
-    ) -> Result<(), LogError> {
+    async fn due_of(&self, shard: ShardId) -> Result<Vec<DueRow>, LogError> {
         let (prefix, end) = (due_prefix(shard), after(due_prefix(shard)));
         let mut lower = Bound::Included(prefix);
+        let mut rows = Vec::new();
         loop {
             let page = self.db.scan(DUE, (lower, end.clone()), PAGE_ROWS).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            lower = Bound::Excluded(last.to_vec());
             for (key, value) in &page {
-                found(DueRow::parse(key, value)?);
+                rows.push(DueRow::parse(key, value)?);
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE_ROWS => lower = Bound::Excluded(last.to_vec()),
+                _ => return Ok(rows),
             }
         }
     }

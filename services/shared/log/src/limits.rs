@@ -30,6 +30,8 @@ pub const WRITE_RETRY: Duration = Duration::from_millis(50);
 pub const WRITE_RETRY_MOST: Duration = Duration::from_secs(1);
 /// How often the due rows of what one owns are looked through: an old owner's may have come late.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Shards whose due rows are read at the same time.
+pub const WAKE_AT_ONCE: usize = 16;
 /// Rows that one read of the store brings.
 pub const PAGE_ROWS: usize = 512;
 /// Between two sweeps of what is past its time.

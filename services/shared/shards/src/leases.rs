@@ -50,9 +50,11 @@ struct State {
 pub struct OpenedShards(mpsc::UnboundedReceiver<ShardId>);
 
 impl OpenedShards {
-    /// The next one; `None` when the process stops.
-    pub async fn next(&mut self) -> Option<ShardId> {
-        self.0.recv().await
+    /// The next ones: all that wait; `None` when the process stops.
+    pub async fn next(&mut self) -> Option<Vec<ShardId>> {
+        let mut shards = Vec::new();
+        let count = self.0.recv_many(&mut shards, SHARDS.into()).await;
+        (count > 0).then_some(shards)
     }
 }
 

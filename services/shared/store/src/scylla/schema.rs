@@ -129,7 +129,17 @@ impl Scylla {
         Ok(found.map_or(0, |(version,)| version.unsigned_abs()))
     }
 
-    /// Whether the tables of a room have the meaning that this program knows.
+    /// Whether the tables of rooms have the meaning that this program knows.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongSchema`] for the first one that has not.
+    pub async fn check_schemas(&self, rooms: &[Schema]) -> Result<(), StoreError> {
+        for room in rooms {
+            self.check_schema(room).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn check_schema(&self, room: &Schema) -> Result<(), StoreError> {
         let found = self.version_of(room.service).await?;
         if found == room.version { Ok(()) } else { Err(wrong(room, found)) }

@@ -1,0 +1,193 @@
+//! Logs in a store that processes share: a real CQL server, and leases. Whoever owns a log finds what its owner before
+//! settled, and nobody else adds to it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dialtone_bus::Bus;
+use dialtone_chassis::Chassis;
+use dialtone_log::limits::{BUCKET, KEEP};
+use dialtone_log::{Due, DueRow, Log, LogError, LogKind, LogStore, Opened, TABLES, mark_name};
+use dialtone_shards::lease::CheckBy;
+use dialtone_shards::{LEASES, Leases, Shards};
+use dialtone_store::scylla::{Scylla, ScyllaConfig};
+use dialtone_store::{Db, Schema, StoreUrl};
+use dialtone_vocab::{NodeId, UnixMillis};
+
+const OWNER: [u8; 16] = [7; 16];
+const ALPHA: Schema = Schema { service: "alpha", tables: &TABLES, version: 1 };
+/// How long a process may take to own what it is to own: it listens first, and waits for a lease to run out.
+const OWNED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A store that nobody else has, and the bus of its processes.
+struct Ground {
+    config: ScyllaConfig,
+    bus: Bus,
+    _bus_of: Chassis,
+}
+
+impl Ground {
+    async fn find(what: &str) -> Option<Self> {
+        let nodes = dialtone_testkit::cql_nodes(what)?;
+        let chassis = Chassis::real(NodeId::new("ground"));
+        let keyspace = format!("t{:016x}", chassis.rng.u64());
+        let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
+        let made = Scylla::migrate(&config, &[LEASES, ALPHA], 1, &chassis).await;
+        assert_eq!(made, Ok(true));
+        Some(Self { config, bus: Bus::local(&chassis), _bus_of: chassis })
+    }
+
+    async fn start(&self, node: &str, by: CheckBy) -> Process {
+        let chassis = Chassis::real(NodeId::new(node));
+        let url = StoreUrl::Scylla(Scylla::open(&self.config).await.expect("opens"));
+        let shards = Shards::start(&chassis, &self.bus, &["alpha"], &[]).await.expect("starts");
+        let db = Db::open(url.clone(), LEASES, &chassis).await.expect("opens");
+        let leases = Leases::start(&chassis, &self.bus, &shards, db, by, vec!["alpha"]).await;
+        let db = Db::open(url, ALPHA, &chassis).await.expect("opens");
+        let leases = leases.expect("starts");
+        let logs = LogStore::new(db, LogKind::Inbox, KEEP, Some(leases), &chassis);
+        Process { chassis, logs }
+    }
+}
+
+struct Process {
+    chassis: Chassis,
+    logs: LogStore,
+}
+
+impl Process {
+    fn now(&self) -> UnixMillis {
+        self.chassis.clock.now()
+    }
+
+    /// Opens the log as soon as it is this process's.
+    async fn open(&self) -> Opened {
+        let open = async {
+            loop {
+                match self.logs.open(&OWNER, self.now()).await {
+                    Ok(opened) => return opened,
+                    Err(LogError::NotOwner) => self.chassis.clock.sleep(Duration::from_millis(20)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        self.chassis.clock.timeout(OWNED_WITHIN, open).await.expect("owned in time")
+    }
+
+    async fn drain(&self, log: &mut Log) {
+        while let Some(write) = log.next_write(self.now()) {
+            self.logs.write(&write).await.expect("writes");
+            log.settled(&write);
+        }
+    }
+
+    async fn append(&self, log: &mut Log, count: u64) {
+        for _ in 0..count {
+            let idx = log.last() + 1;
+            assert_eq!(log.push(1, content(idx)), idx);
+        }
+        self.drain(log).await;
+    }
+
+    /// What is due, as far as this process owns it.
+    async fn due(&self) -> Vec<DueRow> {
+        let (sender, mut found) = tokio::sync::mpsc::unbounded_channel();
+        let awake = self.logs.clone().keep_awake(move |row| sender.send(row).expect("is heard"));
+        let task = self.chassis.tasks.spawn("awake", awake);
+        let mut rows = Vec::new();
+        while let Ok(Some(row)) = self.chassis.clock.timeout(Duration::from_secs(2), found.recv()).await {
+            rows.push(row);
+        }
+        task.abort();
+        rows
+    }
+
+    async fn leave(self) {
+        assert!(self.chassis.tasks.shutdown(Duration::from_secs(10)).await, "ends");
+    }
+}
+
+fn content(idx: u64) -> Vec<u8> {
+    format!("entry {idx}").into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_owner_finds_everything_and_goes_on() {
+    let Some(ground) = Ground::find("a log handed from owner to owner over a CQL server").await else {
+        return;
+    };
+    let mut epoch = None;
+    for round in 0..3_u64 {
+        let process = ground.start(&format!("node-{round}"), CheckBy::Clock).await;
+        let Opened { mut log, marks, entries } = process.open().await;
+        assert!(Some(log.epoch()) > epoch, "every owner has a later epoch");
+        epoch = Some(log.epoch());
+        assert_eq!(log.tail(), round * 300);
+        assert_eq!(marks.get(mark_name("ack/", &[1])), round);
+        assert!(entries.iter().all(|entry| entry.content == content(entry.idx) && entry.kind == 1));
+        assert_eq!(entries.last().map_or(0, |entry| entry.idx), round * 300);
+        process.append(&mut log, 300).await;
+        log.mark_now(mark_name("ack/", &[1]), round + 1);
+        process.drain(&mut log).await;
+        let page =
+            process.logs.read(log.id(), 1, log.tail(), usize::MAX, process.now()).await.expect("reads");
+        let all: Vec<_> = page.entries.iter().map(|entry| entry.idx).collect();
+        assert_eq!(
+            all,
+            (1..=(round + 1) * 300).collect::<Vec<_>>(),
+            "over buckets, and no carried row twice"
+        );
+        assert_eq!(process.logs.tail_on_disk(log.id()).await, Ok(log.tail()));
+        assert_eq!(process.logs.logs(None, 9).await, Ok(vec![log.id()]));
+        process.leave().await;
+    }
+    assert!(900 > BUCKET, "more than one bucket was written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gave_a_log_back_settles_nothing_more() {
+    let Some(ground) = Ground::find("a log that was given back over a CQL server").await else { return };
+    for by in [CheckBy::Clock, CheckBy::Read] {
+        let one = ground.start("one", by).await;
+        let mut log = one.open().await.log;
+        let before = log.tail();
+        one.append(&mut log, 3).await;
+        assert!(one.logs.owns(&log));
+        log.push(1, "stale");
+        let write = log.next_write(one.now()).expect("waits");
+        let (logs, stale) = (one.logs.clone(), log);
+        one.leave().await;
+        assert!(!logs.owns(&stale));
+        assert_eq!(logs.write(&write).await, Err(LogError::NotOwner), "written perhaps, settled never");
+        let two = ground.start("two", by).await;
+        let tail = two.open().await.log.tail();
+        assert!((before + 3..=before + 4).contains(&tail), "{tail} after {before}");
+        two.leave().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_due_is_found_by_the_next_owner_until_it_is_done() {
+    let Some(ground) = Ground::find("due rows over a CQL server").await else { return };
+    let due = Due { at: UnixMillis(0), idx: 0, kind: 1 };
+    let one = ground.start("one", CheckBy::Clock).await;
+    let mut log = one.open().await.log;
+    for _ in 0..2 {
+        log.due(due);
+        one.append(&mut log, 1).await;
+    }
+    one.leave().await;
+    let two = ground.start("two", CheckBy::Clock).await;
+    let mut log = two.open().await.log;
+    let found = two.due().await;
+    let owners: BTreeMap<_, _> = found.iter().map(|row| (row.owner(), row.due())).collect();
+    assert_eq!((owners, found.len()), (BTreeMap::from([(OWNER, due)]), 2));
+    found.into_iter().for_each(|row| log.adopt(row));
+    // Put once more, under this epoch: whatever rows there are, done is done.
+    log.due(due);
+    two.drain(&mut log).await;
+    log.due_done(due);
+    two.drain(&mut log).await;
+    assert_eq!(two.due().await, []);
+    two.leave().await;
+}

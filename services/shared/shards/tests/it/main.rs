@@ -1,0 +1,3 @@
+//! The leases of processes: the driver over a store and a bus.
+
+mod leases;
