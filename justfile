@@ -44,3 +44,11 @@ load rate="10000" seconds="20":
 # a nats-server for the tests that want one
 nats action="start":
     deploy/local/nats-server {{action}}
+
+# an Apache Cassandra for the tests that want a CQL server
+cql action="start":
+    deploy/local/cql-server {{action}}
+
+# every service a process of its own on this machine: up, status, down
+cluster action="up":
+    deploy/local/cluster {{action}}

@@ -8,7 +8,7 @@ use dialtone_chassis::{Chassis, telemetry};
 use dialtone_vocab::NodeId;
 
 use crate::settings::{SERVICES, Settings};
-use crate::{phone, serve, tour};
+use crate::{migrate, phone, serve, tour};
 
 /// A messaging backend whose only identity is the phone number.
 ///
@@ -31,6 +31,8 @@ enum Command {
         #[arg(required = true, value_parser = clap::builder::PossibleValuesParser::new(SERVICES))]
         services: Vec<String>,
     },
+    /// Make keyspace and tables on the CQL servers of `store.url`, and new keys for a new store.
+    Migrate,
     /// A phone to play with, against a running system.
     Phone {
         /// Its number, as in +14155550101.
@@ -86,6 +88,9 @@ pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         None => serve_all(cli.config, &SERVICES.map(str::to_owned)).await,
         Some(Command::Run { services }) => serve_all(cli.config, &services).await,
+        Some(Command::Migrate) => {
+            migrate::migrate(&Settings::load(cli.config.as_deref(), std::env::vars())?).await
+        }
         Some(Command::Phone { number, handset_only, gateway, sms_centre, home }) => {
             let (chassis, setup) =
                 (quiet_chassis("phone")?, phone::Setup { number, gateway, sms_centre, home });

@@ -7,11 +7,13 @@ use anyhow::{Context, Result};
 use dialtone_bus::Bus;
 use dialtone_chassis::listen::ListenError;
 use dialtone_chassis::{Chassis, listen, ops, server, telemetry};
+use dialtone_sms::centre::Centre;
 use dialtone_store::StoreUrl;
 use dialtone_vocab::NodeId;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::ground;
 use crate::settings::{SERVICES, Settings};
 use crate::system::{self, Ground, System};
 
@@ -24,10 +26,9 @@ const NOTICE: Duration = Duration::from_millis(100);
 /// What can't be started, naming the setting.
 pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     // Before anybody can see that this process is there: a signal that comes first would kill it without a stop.
-    let told = Told::listen()?;
+    let mut told = Told::listen()?;
     let telemetry = telemetry::init(&settings.telemetry)?;
     let chassis = Chassis::real(NodeId::new(&settings.node.name));
-    let store = StoreUrl::parse(&settings.store.url).context("store.url")?;
     // Ports first: a port in use must not leave a store behind that was only just made.
     let lives = |service: &str| services.iter().any(|name| name == service);
     let ops_listener = listen::bind(settings.ops.listen, "ops.listen").await?;
@@ -36,37 +37,49 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     // Others call what lives here, unless everything does, or nothing that is called.
     let is_called = services.len() < SERVICES.len() && services.iter().any(|name| system::is_called(name));
     let internal_listener = bind_if(is_called, settings.internal.listen, "internal.listen").await?;
-    let secrets = system::secrets(&settings, &store, &chassis)?;
-    let dial = match (settings.sms.provider.as_str(), &centre_listener) {
-        ("", Some(listener)) => Some(dialtone_sms::tcp(way_to(listener.local_addr()?).to_string())),
-        _ => None,
-    };
-    let bus = Bus::connect(&settings.bus.url, &chassis).await?;
-    let ground =
-        Ground { chassis: chassis.clone(), bus, store, secrets, dial, sabotage: system::Sabotage::default() };
-    let System { public, internal, centre } = system::start(&settings, services, &ground).await?;
-    let handsets = centre.as_ref().map(dialtone_sms::centre::Centre::handsets).unwrap_or_default();
-    if let (Some(listener), Some(centre)) = (centre_listener, &centre) {
-        centre.listen(listener);
-    }
+    let centre = lives("centre").then(|| Centre::new(&chassis, &settings.centre));
+    let handsets = centre.as_ref().map(Centre::handsets).unwrap_or_default();
+    // From now on anybody can see what the process waits for.
     listen::serve(
         &chassis,
         ops_listener,
         ops::routes(telemetry.registry.clone(), chassis.ready.clone(), handsets),
         "ops",
     );
+    let starting = chassis.ready.register("start");
+    starting.set_missing("starting");
+    let dial = match (settings.sms.provider.as_str(), &centre_listener) {
+        ("", Some(listener)) => Some(dialtone_sms::tcp(way_to(listener.local_addr()?).to_string())),
+        _ => None,
+    };
+    let Some((bus, store)) = told.unless(depend(&settings, &chassis)).await.transpose()? else {
+        return Ok(());
+    };
+    let secrets = system::secrets(&settings, &store, &chassis)?;
+    let ground =
+        Ground { chassis: chassis.clone(), bus, store, secrets, dial, sabotage: system::Sabotage::default() };
+    let System { public, internal } = system::start(&settings, services, &ground).await?;
+    if let (Some(listener), Some(centre)) = (centre_listener, &centre) {
+        centre.listen(listener);
+    }
     if let (Some(listener), Some(routes)) = (public_listener, public) {
         listen::serve(&chassis, listener, routes, "gateway");
     }
     if let Some(listener) = internal_listener {
         listen::serve(&chassis, listener, server::join(internal), "internal");
     }
+    starting.set_ready();
     greet(&settings, services);
     told.wait().await;
     println!("stopping …");
     stop(&chassis, &settings).await;
     chassis.blocking.run(move || telemetry.flush()).await;
     Ok(())
+}
+
+/// The bus and the store, however long that takes.
+async fn depend(settings: &Settings, chassis: &Chassis) -> Result<(Bus, StoreUrl)> {
+    Ok((ground::bus(settings, chassis).await?, ground::store(settings, chassis).await?))
 }
 
 async fn bind_if(
@@ -99,7 +112,16 @@ impl Told {
         Ok(Self { interrupt, terminate: signal(SignalKind::terminate()).context("SIGTERM")? })
     }
 
-    async fn wait(mut self) {
+    /// What comes of a future, or nothing if the process is told to stop before.
+    async fn unless<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.wait() => None,
+            outcome = future => Some(outcome),
+        }
+    }
+
+    async fn wait(&mut self) {
         tokio::select! {
             biased;
             _ = self.interrupt.recv() => {}

@@ -1,14 +1,17 @@
 //! Every setting of every service, checked before a port is bound.
 
+mod store;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use dialtone_chassis::config::{self, ConfigError};
 use dialtone_chassis::telemetry;
-use dialtone_store::StoreUrl;
 use dialtone_vocab::NodeId;
 use serde::Deserialize;
+
+pub use store::{Lease, Store};
 
 /// The defaults, which are the reference.
 pub const DEFAULTS: &str = include_str!("../default.toml");
@@ -30,6 +33,8 @@ pub struct Settings {
     pub bus: Bus,
     /// The store.
     pub store: Store,
+    /// Leases of what is in a store that processes share.
+    pub lease: Lease,
     /// The keys.
     pub secrets: Secrets,
     /// Logs, traces.
@@ -71,14 +76,6 @@ pub struct Node {
 #[serde(deny_unknown_fields)]
 pub struct Bus {
     /// `local` or `nats://host:port`.
-    pub url: String,
-}
-
-/// `[store]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Store {
-    /// `embedded:FOLDER` or `embedded:memory`.
     pub url: String,
 }
 
@@ -136,7 +133,7 @@ impl Settings {
         if !NodeId::is_valid(&self.node.name) {
             return Err(ConfigError::new("node.name: 1 to 63 of a-z, 0-9 and -"));
         }
-        StoreUrl::parse(&self.store.url).map_err(|error| ConfigError::new(format!("store.url: {error}")))?;
+        self.store.check().map_err(ConfigError::new)?;
         if !(1..=DRAIN_MAX).contains(&self.node.drain_seconds) {
             return Err(ConfigError::new("node.drain_seconds: 1 to 3600"));
         }
@@ -161,6 +158,7 @@ impl Settings {
     /// What each room says of its own settings.
     fn check_rooms(&self) -> Result<(), &'static str> {
         self.telemetry.check()?;
+        self.lease.check()?;
         self.internal.check()?;
         self.identity.check()?;
         self.contacts.check()?;
@@ -277,6 +275,12 @@ mod tests {
             &["off", "warn", "info,dialtone_routing=debug"],
             &["loud", "info,=", "info,a=loud"],
         ),
+        (
+            "store.url",
+            &["embedded:memory", "embedded:x", "scylla://127.0.0.1:9042", "scylla://a:1,b:2"],
+            &["", "scylla://", "scylla://a", "scylla://a:1,", "scylla://a:1,b", "mysql://a:1"],
+        ),
+        ("lease.check", &["clock", "read"], &["", "never"]),
         ("telemetry.otlp", &["", "http://127.0.0.1:4317"], &["127.0.0.1:4317", "http://"]),
         ("internal.identity", &["http://identity:9100"], &["", "identity:9100"]),
         ("internal.contacts", &["http://contacts"], &["http://", "ftp://contacts"]),

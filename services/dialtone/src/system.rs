@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use dialtone_bus::Bus;
 use dialtone_chassis::{Channel, Chassis, LocalRoutes, Secrets};
-use dialtone_shards::Shards;
+use dialtone_shards::lease::CheckBy;
+use dialtone_shards::{LEASES, Leases, Shards};
 use dialtone_sms::Dial;
-use dialtone_sms::centre::Centre;
-use dialtone_store::StoreUrl;
+use dialtone_store::{Db, Schema, StoreUrl};
 use tonic::service::Routes;
 
 use crate::settings::Settings;
@@ -22,6 +22,23 @@ pub struct Sabotage {
     /// In routing.
     pub routing: dialtone_routing::Sabotage,
 }
+
+/// What all rooms keep, for a store that is made for them.
+pub const SCHEMAS: &[Schema] = &[
+    LEASES,
+    dialtone_identity::SCHEMA,
+    dialtone_contacts::SCHEMA,
+    dialtone_presence::SCHEMA,
+    dialtone_routing::SCHEMA,
+    dialtone_offline::SCHEMA,
+    dialtone_sms::SCHEMA,
+];
+
+/// The services that own logs, and need leases for them in a store that processes share.
+const OWNERS: [&str; 3] = ["routing", "offline", "sms"];
+
+/// Where keys are that belong to no folder.
+const KEYS: &str = "dialtone.keys";
 
 /// What a system stands on: for a real process made from the settings, for a test by hand.
 pub struct Ground {
@@ -46,8 +63,6 @@ pub struct System {
     pub public: Option<Routes>,
     /// What other processes reach: the full names of gRPC services, and their routes.
     pub internal: Vec<(&'static [&'static str], LocalRoutes)>,
-    /// The embedded SMS centre, if it lives here.
-    pub centre: Option<Centre>,
 }
 
 /// The services that gRPC calls go to; the others are reached by the bus alone.
@@ -81,15 +96,29 @@ fn grpc_names(service: &str) -> &'static [&'static str] {
 /// # Errors
 /// When a key file can't be read or made, or is missing beside a store that was used.
 pub fn secrets(settings: &Settings, store: &StoreUrl, chassis: &Chassis) -> Result<Secrets> {
-    let folder = match (settings.secrets.folder.as_str(), store) {
-        ("", StoreUrl::Folder(folder)) => folder.with_added_extension("keys"),
-        ("", StoreUrl::Memory(_)) => PathBuf::from("dialtone.keys"),
-        (folder, _) => PathBuf::from(folder),
-    };
+    let folder = keys_folder(settings, store);
     let is_first = !store.was_used();
     let secrets =
         if is_first { Secrets::open_or_create(&folder, &chassis.rng) } else { Secrets::open(&folder) };
     secrets.context("secrets.folder")
+}
+
+fn keys_folder(settings: &Settings, store: &StoreUrl) -> PathBuf {
+    match (settings.secrets.folder.as_str(), store) {
+        ("", StoreUrl::Folder(folder)) => folder.with_added_extension("keys"),
+        ("", StoreUrl::Memory(_) | StoreUrl::Scylla(_)) => PathBuf::from(KEYS),
+        (folder, _) => PathBuf::from(folder),
+    }
+}
+
+/// The keys of a store on CQL servers that was made just now, and where they are.
+///
+/// # Errors
+/// When a key file can't be read or made.
+pub fn first_secrets(settings: &Settings, chassis: &Chassis) -> Result<PathBuf> {
+    let folder = if settings.secrets.folder.is_empty() { KEYS } else { &settings.secrets.folder };
+    Secrets::open_or_create(folder.as_ref(), &chassis.rng).context("secrets.folder")?;
+    Ok(folder.into())
 }
 
 /// Channels to the services of this process, and to those elsewhere.
@@ -127,8 +156,8 @@ pub async fn start(settings: &Settings, services: &[String], ground: &Ground) ->
     let own: Vec<&str> = services.iter().map(String::as_str).filter(|name| *name != "centre").collect();
     let needed = if lives("gateway") { NEEDED } else { &[] };
     let shards = Shards::start(chassis, bus, &own, needed).await?;
+    let shards = lease(settings, services, ground, shards).await?;
     let mut channels = Channels { settings, here: Vec::new() };
-    let centre = lives("centre").then(|| Centre::new(chassis, &settings.centre));
     if lives("identity") {
         let config = &settings.identity;
         let identity = dialtone_identity::start(chassis, bus, secrets, store.clone(), config).await?;
@@ -207,8 +236,20 @@ pub async fn start(settings: &Settings, services: &[String], ground: &Ground) ->
     Ok(System {
         public,
         internal: channels.here.into_iter().map(|(name, routes)| (grpc_names(name), routes)).collect(),
-        centre,
     })
+}
+
+/// The leases of the services here that own logs, if the store is one that processes share.
+async fn lease(settings: &Settings, services: &[String], ground: &Ground, shards: Shards) -> Result<Shards> {
+    let Ground { chassis, bus, store, .. } = ground;
+    let here: Vec<_> = OWNERS.into_iter().filter(|owner| services.iter().any(|name| name == owner)).collect();
+    if !store.is_shared() || here.is_empty() {
+        return Ok(shards);
+    }
+    let db = Db::open(store.clone(), LEASES, chassis).await?;
+    let by = settings.lease.by().unwrap_or(CheckBy::Read);
+    let leases = Leases::start(chassis, bus, &shards, db, by, here).await?;
+    Ok(shards.with_leases(leases))
 }
 
 async fn gateway(
