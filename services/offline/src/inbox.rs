@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use dialtone_attach::{Attachments, BeatOutcome, Joined, SessionKey};
 use dialtone_bus::Fan;
 use dialtone_chassis::Chassis;
-use dialtone_log::{Due, DueRow, Log, LogStore, Write};
+use dialtone_log::{Due, DueRow, Log, LogError, LogStore, Write};
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{
     self as bus, GatewayItem, OfferAnswer, Owner, RoutingItem, ToGateway, ToRouting, ToSms, routing_item,
@@ -104,6 +104,8 @@ impl Resident for Resides {
         let now = shared.chassis.clock.now();
         let opened = match shared.logs.open(user.as_bytes(), now).await {
             Ok(opened) => opened,
+            // Whoever sent what asked for it sends it again, to the owner then.
+            Err(LogError::NotOwner) => return None,
             Err(error) => {
                 tracing::error!(%error, "an inbox could not be opened");
                 return None;

@@ -118,9 +118,15 @@ impl Resident for Resides {
     type Shared = Shared;
 
     async fn open(shared: &Shared, user: UserId) -> Option<Self> {
-        let opened = shared.logs.open(user.as_bytes(), shared.chassis.clock.now()).await;
-        let opened =
-            opened.inspect_err(|error| tracing::error!(%error, "an outbox could not be opened")).ok()?;
+        let opened = match shared.logs.open(user.as_bytes(), shared.chassis.clock.now()).await {
+            Ok(opened) => opened,
+            // Whoever sent what asked for it sends it again, to the owner then.
+            Err(LogError::NotOwner) => return None,
+            Err(error) => {
+                tracing::error!(%error, "an outbox could not be opened");
+                return None;
+            }
+        };
         let mut resides = Self {
             shared: shared.clone(),
             user,

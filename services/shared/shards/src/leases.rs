@@ -173,7 +173,8 @@ impl Driver {
         let stop = self.chassis.tasks.stop_token();
         self.begin();
         // Those who are there already are heard of first: else everything would be taken from them.
-        let mut look = self.chassis.clock.instant() + SETTLE_IN;
+        let first = self.chassis.clock.instant() + SETTLE_IN;
+        let mut look = first;
         let mut tick = self.chassis.clock.instant();
         loop {
             let clock = self.chassis.clock.clone();
@@ -186,7 +187,8 @@ impl Driver {
                     None => return,
                 },
                 () = shards.changed() => {
-                    look = look.max(self.chassis.clock.instant() + DRAIN);
+                    // What is being written here ends before it goes to somebody else.
+                    look = first.max(self.chassis.clock.instant() + DRAIN);
                 }
                 () = clock.sleep_until(look.min(tick)) => {
                     let now = self.chassis.clock.instant();
