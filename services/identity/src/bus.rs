@@ -3,11 +3,12 @@
 use dialtone_bus::{Bus, BusError, Subscription, subjects};
 use dialtone_chassis::Chassis;
 use dialtone_proto::bus::v1::{FactTaken, MoClaim, MoClaimed, SessionEnded, SmsSubmit, SmsTaken, sms_submit};
-use dialtone_vocab::{PhoneNumber, SessionId, UserId};
+use dialtone_store::StoreError;
+use dialtone_vocab::{PhoneNumber, SessionId, UnixMillis, UserId};
 
 use crate::handle::Handle;
-use crate::limits::{RETRY_FIRST, RETRY_MAX, SMS_TRIES, SMS_WITHIN, SWEEP_EVERY};
-use crate::store::Store;
+use crate::limits::{FACT_LOTS, RETRY_FIRST, RETRY_MAX, SMS_TRIES, SMS_WITHIN, SWEEP_EVERY, SWEEP_STEPS};
+use crate::store::{Store, Sweep, Sweeper};
 
 /// Hands codes to the SMS service. Cheap to clone.
 #[derive(Clone)]
@@ -112,43 +113,61 @@ async fn hear_claims(handle: Handle, mut claims: Subscription<MoClaim>) {
     }
 }
 
-/// Requests each fact until it is taken.
+/// Requests each fact until it is taken. Several processes may tell the same: whoever is told knows it by its epoch.
 async fn tell_facts(chassis: Chassis, bus: Bus, store: Store) {
-    let stop = chassis.tasks.stop_token();
+    let (stop, pending) = (chassis.tasks.stop_token(), store.pending());
     let mut pause = RETRY_FIRST;
     while !stop.is_cancelled() {
-        let facts = store.facts().unwrap_or_default();
-        let mut taken = 0;
-        for (key, fact) in &facts {
-            let asked =
-                bus.request::<_, FactTaken>(&subjects::contacts_fact(), fact.clone(), SMS_WITHIN).await;
-            if asked.is_err() || store.drop_fact(key, fact).await.is_err() {
-                break;
-            }
-            taken += 1;
-        }
-        pause = if taken == facts.len() { RETRY_FIRST } else { (pause * 2).min(RETRY_MAX) };
+        let all = tell_round(&chassis, &bus, &store).await;
+        pause = if all { RETRY_FIRST } else { (pause * 2).min(RETRY_MAX) };
+        let retry = if all { RETRY_MAX } else { pause };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = chassis.clock.sleep(pause) => {}
+            () = pending.noted(), if all => {}
+            () = chassis.clock.sleep(retry) => {}
         }
     }
 }
 
+/// Whether all that was there was taken.
+async fn tell_round(chassis: &Chassis, bus: &Bus, store: &Store) -> bool {
+    for lot in 0..FACT_LOTS {
+        let Ok(facts) = store.facts(lot, chassis.clock.now()).await else { return false };
+        for (key, fact) in facts {
+            let asked = bus.request::<_, FactTaken>(&subjects::contacts_fact(), fact, SMS_WITHIN).await;
+            if asked.is_err() || store.drop_fact(&key).await.is_err() {
+                return false;
+            }
+        }
+    }
+    true
+}
+
 async fn sweep(chassis: Chassis, store: Store) {
     let stop = chassis.tasks.stop_token();
-    let mut after = Vec::new();
+    let mut sweepers = Sweep::ALL.map(Sweeper::new);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = chassis.clock.sleep(SWEEP_EVERY) => {}
         }
-        let now = chassis.clock.now();
-        let swept = store.sweep(now).await.and(store.sweep_sessions(&mut after, now).await);
-        if let Err(error) = swept {
-            tracing::warn!(%error, "the sweep will be tried again");
+        for sweeper in &mut sweepers {
+            let swept = stop.run_until_cancelled(sweep_on(sweeper, &store, chassis.clock.now())).await;
+            if let Some(Err(error)) = swept {
+                tracing::warn!(%error, "the sweep will be tried again");
+            }
         }
     }
+}
+
+async fn sweep_on(sweeper: &mut Sweeper, store: &Store, now: UnixMillis) -> Result<(), StoreError> {
+    for _ in 0..SWEEP_STEPS {
+        let (_, is_end) = sweeper.next(store, now).await?;
+        if is_end {
+            break;
+        }
+    }
+    Ok(())
 }

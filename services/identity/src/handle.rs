@@ -3,8 +3,10 @@
 mod account;
 mod login;
 
+use std::time::Duration;
+
 use dialtone_chassis::auth::{Caller, Signer};
-use dialtone_chassis::{Chassis, Error, NumberKey, Secrets};
+use dialtone_chassis::{Backoff, Chassis, Error, NumberKey, Secrets};
 use dialtone_proto::identity::v1 as proto;
 use dialtone_vocab::{DeviceId, PhoneNumber, Reason, SessionId, UnixMillis, UserId};
 use tokio::sync::broadcast;
@@ -12,14 +14,16 @@ use tokio::sync::broadcast;
 use crate::bus::CodeSender;
 use crate::config::Config;
 use crate::error;
-use crate::limits::{ACCESS_LIFE, CAS_TRIES, DEVICES, FLOW_EVENTS, NAME_CHARS, REFRESH_LIFE};
+use crate::limits::{
+    ACCESS_LIFE, CAS_PAUSE, CAS_PAUSE_MOST, CAS_TRIES, DEVICES, FLOW_EVENTS, NAME_CHARS, REFRESH_LIFE,
+};
 use crate::metrics;
-use crate::rows::{DeviceRow, FlowRow, SessionRow};
+use crate::rows::{BudgetRow, DeviceRow, FlowRow, SessionRow};
 use crate::state::{CodeVerdict, Stage};
 use crate::store::{Enroll, Enrolled, Enrolment, FlowId, Seen, Store, number_budget, prefix_budget};
 
 /// A prefix's budget is for an hour.
-const PREFIX_PERIOD: std::time::Duration = std::time::Duration::from_secs(3_600);
+const PREFIX_PERIOD: Duration = Duration::from_secs(3_600);
 /// Letters and digits of an MO text that can't be mistaken for each other.
 const MO_ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 /// 20 of 32 letters: 100 bits.
@@ -33,6 +37,27 @@ fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
         return Err(error::field(field, "at most 64 characters"));
     }
     Ok(())
+}
+
+/// A compare-and-set is tried so often, and those who want the same at once spread out.
+struct Tries<'a> {
+    chassis: &'a Chassis,
+    left: usize,
+    backoff: Backoff,
+}
+
+impl Tries<'_> {
+    /// Before each try.
+    async fn next(&mut self) -> Result<(), Error> {
+        if self.left == 0 {
+            return Err(error::busy());
+        }
+        if self.left < CAS_TRIES {
+            self.chassis.clock.sleep(self.backoff.pause(&self.chassis.rng)).await;
+        }
+        self.left -= 1;
+        Ok(())
+    }
 }
 
 /// Identity's operations. Cheap to clone.
@@ -78,8 +103,13 @@ impl Handle {
         self.key.mac(b"code", &[&flow[..], code.as_bytes()].concat())
     }
 
-    pub(crate) fn seen(&self, id: &FlowId) -> Result<Seen<FlowRow>, Error> {
-        self.store.flow(id).map_err(|error| error::store(&error))?.ok_or_else(error::flow_expired)
+    /// Tries of something that others may be quicker at.
+    fn tries(&self) -> Tries<'_> {
+        Tries { chassis: &self.chassis, left: CAS_TRIES, backoff: Backoff::new(CAS_PAUSE, CAS_PAUSE_MOST) }
+    }
+
+    pub(crate) async fn seen(&self, id: &FlowId) -> Result<Seen<FlowRow>, Error> {
+        self.store.flow(id).await.map_err(|error| error::store(&error))?.ok_or_else(error::flow_expired)
     }
 
     /// Opens a flow; the same for known and unknown numbers.
@@ -89,14 +119,16 @@ impl Handle {
         number: Option<PhoneNumber>,
     ) -> Result<(FlowId, FlowRow), Error> {
         let (id, row) = (self.chassis.rng.bytes(), FlowRow::begin(login, number, self.now()));
-        self.store.add_flow(&id, &row).await.map_err(|error| error::store(&error))?;
+        if !self.store.add_flow(&id, &row).await.map_err(|error| error::store(&error))? {
+            return Err(error::busy());
+        }
         metrics::flow(login, "opened");
         Ok((id, row))
     }
 
     /// What to text where.
     pub(crate) async fn start_mo(&self, id: &FlowId) -> Result<(String, String, FlowRow), Error> {
-        let mut seen = self.seen(id)?;
+        let mut seen = self.seen(id).await?;
         if seen.row.login {
             return Err(error::flow_step("this is a login: the code comes by RequestCode"));
         }
@@ -120,10 +152,8 @@ impl Handle {
     /// A phone texted: is it an open flow's? The source is only a claim; the code goes there and must come back.
     pub(crate) async fn claim_mo(&self, from: PhoneNumber, text: &str) -> Result<bool, Error> {
         let Some(token) = text.trim().strip_prefix(MO_PREFIX) else { return Ok(false) };
-        let Some(id) = self.store.flow_of_mo(token.trim()).map_err(|error| error::store(&error))? else {
-            return Ok(false);
-        };
-        let Ok(mut seen) = self.seen(&id) else { return Ok(false) };
+        let found = self.store.flow_of_mo(token.trim()).await.map_err(|error| error::store(&error))?;
+        let Some((id, mut seen)) = found else { return Ok(false) };
         if seen.row.stage(self.now()) == Stage::Ended {
             return Ok(false);
         }
@@ -151,7 +181,7 @@ impl Handle {
     /// Sends a code to the flow's number, if budgets allow; `deliver` is false where the number has no user and must
     /// not be told apart.
     pub(crate) async fn send_code(&self, id: &FlowId, deliver: bool) -> Result<FlowRow, Error> {
-        let mut seen = self.seen(id)?;
+        let mut seen = self.seen(id).await?;
         let stage = seen.row.stage(self.now());
         if stage >= Stage::Verified {
             return Err(error::flow_expired());
@@ -172,30 +202,48 @@ impl Handle {
         Ok(seen.row)
     }
 
-    /// Budgets are consumed durably before anything is sent; without a store nothing is sent. Both at once: neither
-    /// pays for what the other one refuses.
+    /// Budgets are consumed durably before anything is sent; without a store nothing is sent. The number's is first, so
+    /// that who asks too often costs others nothing, and is given back if the prefix's has no more: if the process dies in
+    /// between, the number has paid for an SMS that was not sent.
     async fn take_budget(&self, number: PhoneNumber) -> Result<(), Error> {
-        let spent = |wait| Error::new(Reason::SmsBudget, "too many SMS to this number").retry_after(wait);
-        let (of_number, of_prefix) = (number_budget(self.key.hash(number)), prefix_budget(number));
         let most = self.config.prefix_sms_per_hour;
-        for _ in 0..CAS_TRIES {
-            let mut own = self.store.budget(&of_number).map_err(|error| error::store(&error))?;
-            let mut shared = self.store.budget(&of_prefix).map_err(|error| error::store(&error))?;
-            own.row.take(self.now()).map_err(spent)?;
-            shared.row.take_flat(most, PREFIX_PERIOD, self.now()).map_err(spent)?;
-            let taken = self.store.swap_budgets([(&of_number, &own), (&of_prefix, &shared)]).await;
-            if taken.map_err(|error| error::store(&error))? {
-                return Ok(());
+        let own = number_budget(self.key.hash(number));
+        let (before, paid) = self.charge(&own, BudgetRow::take).await?;
+        let shared = prefix_budget(number);
+        let charged = self.charge(&shared, |row, now| row.take_flat(most, PREFIX_PERIOD, now)).await;
+        if let Err(error) = charged {
+            // Nobody else has taken one since: a number has a pause. What can't be given back stays charged.
+            let back = paid.with(before.row);
+            let _stays_charged = self.store.swap_budget(&own, &back).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Charges a budget: as it was and as it is.
+    async fn charge(
+        &self,
+        key: &[u8],
+        take: impl Fn(&mut BudgetRow, UnixMillis) -> Result<(), Duration> + Send + Sync,
+    ) -> Result<(Seen<BudgetRow>, Seen<BudgetRow>), Error> {
+        let spent = |wait| Error::new(Reason::SmsBudget, "too many SMS to this number").retry_after(wait);
+        let mut tries = self.tries();
+        loop {
+            tries.next().await?;
+            let before = self.store.budget(key).await.map_err(|error| error::store(&error))?;
+            let mut after = before.clone();
+            take(&mut after.row, self.now()).map_err(spent)?;
+            if self.store.swap_budget(key, &after).await.map_err(|error| error::store(&error))? {
+                return Ok((before, after.written()));
             }
         }
-        Err(error::busy())
     }
 
     /// Seconds until the next SMS to the flow's number.
-    pub(crate) fn next_sms_seconds(&self, row: &FlowRow) -> Result<u32, Error> {
+    pub(crate) async fn next_sms_seconds(&self, row: &FlowRow) -> Result<u32, Error> {
         let Some(number) = row.number() else { return Ok(0) };
-        let seen =
-            self.store.budget(&number_budget(self.key.hash(number))).map_err(|error| error::store(&error))?;
+        let seen = self.store.budget(&number_budget(self.key.hash(number))).await;
+        let seen = seen.map_err(|error| error::store(&error))?;
         let wait = seen.row.wait(self.now()).unwrap_or_default();
         Ok(u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX))
     }
@@ -206,8 +254,10 @@ impl Handle {
         id: &FlowId,
         code: &str,
     ) -> Result<(CodeVerdict, Seen<FlowRow>), Error> {
-        for _ in 0..CAS_TRIES {
-            let mut seen = self.seen(id)?;
+        let mut tries = self.tries();
+        loop {
+            tries.next().await?;
+            let mut seen = self.seen(id).await?;
             if seen.row.stage(self.now()) == Stage::Open {
                 return Err(error::flow_step("no code was sent yet"));
             }
@@ -233,7 +283,6 @@ impl Handle {
             self.changed(id);
             return Ok((verdict, seen));
         }
-        Err(error::busy())
     }
 
     fn changed(&self, id: &FlowId) {
@@ -254,7 +303,7 @@ impl Handle {
     ) -> Result<proto::LoggedIn, Error> {
         check_name("nickname", nickname)?;
         check_name("device_name", &device.name)?;
-        let seen = self.seen(id)?;
+        let seen = self.seen(id).await?;
         if seen.row.login {
             return Err(error::flow_step("this is a login: use WithCode"));
         }
@@ -279,43 +328,56 @@ impl Handle {
         nickname: &str,
     ) -> Result<proto::LoggedIn, Error> {
         let number = seen.row.number().ok_or_else(error::flow_expired)?;
-        let (session, refresh, row) = self.new_session(UserId::default(), DeviceId(0), &device.name);
+        // All that is drawn is drawn from the flow: who comes again, because an answer was lost on the way, gets the same.
+        let drawn = |what: &[u8]| self.key.mac(what, id);
+        let session = SessionId::new(drawn(b"first session"));
+        let refresh = [drawn(b"first refresh, one"), drawn(b"first refresh, two")].concat();
+        let refresh = <[u8; 32]>::try_from(refresh).unwrap_or_default();
         let enrolment = Enrolment {
             number,
-            fresh: UserId::new(self.chassis.rng.bytes()),
+            fresh: UserId::new(drawn(b"fresh user")),
             nickname,
             device: &device,
-            session: (session, row),
+            session: (session, self.session_row(UserId::default(), DeviceId(0), &device.name, &refresh)),
             flow: (id, seen),
             now: self.now(),
         };
-        let enrolled = self.store.enroll(enrolment).await.map_err(|error| error::store(&error))?;
-        let Enrolled { user, device } = match enrolled {
-            Enroll::Done(enrolled) => enrolled,
-            Enroll::Changed => return Err(error::busy()),
-            Enroll::Full => {
-                let full = Error::new(Reason::TooLarge, "this user has as many devices as one may have");
-                return Err(full.with("limit", DEVICES));
+        let mut tries = self.tries();
+        loop {
+            tries.next().await?;
+            let enrolled = self.store.enroll(&enrolment).await.map_err(|error| error::store(&error))?;
+            match enrolled {
+                Enroll::Done(Enrolled { user, device }) => {
+                    return Ok(self.logged_in(user, device, number, session, &refresh));
+                }
+                Enroll::Changed => {}
+                Enroll::Over => return Err(error::flow_expired()),
+                Enroll::Full => {
+                    let full = Error::new(Reason::TooLarge, "this user has as many devices as one may have");
+                    return Err(full.with("limit", DEVICES));
+                }
             }
-        };
-        Ok(self.logged_in(user, device, number, session, &refresh))
+        }
     }
 
     /// A session's id, its first refresh secret, and its row.
     fn new_session(&self, user: UserId, device: DeviceId, name: &str) -> (SessionId, [u8; 32], SessionRow) {
         let (id, refresh) = (SessionId::new(self.chassis.rng.bytes()), self.chassis.rng.bytes());
+        (id, refresh, self.session_row(user, device, name, &refresh))
+    }
+
+    fn session_row(&self, user: UserId, device: DeviceId, name: &str, refresh: &[u8; 32]) -> SessionRow {
         let now = self.now();
-        let row = SessionRow {
+        SessionRow {
             user: user.to_vec(),
             device: device.0,
             device_name: name.to_owned(),
             created_ms: now.0,
             last_seen_ms: now.0,
-            refresh: self.key.mac(b"refresh", &refresh).to_vec(),
+            refresh: self.key.mac(b"refresh", refresh).to_vec(),
             refresh_expires_ms: now.plus(REFRESH_LIFE).0,
             ..SessionRow::default()
-        };
-        (id, refresh, row)
+        }
     }
 
     fn logged_in(

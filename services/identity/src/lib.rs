@@ -28,6 +28,7 @@ use dialtone_store::{Db, StoreError, StoreUrl};
 
 pub use config::Config;
 use handle::Handle;
+pub use store::SCHEMA;
 use store::Store;
 
 /// Why identity did not start.
@@ -58,7 +59,7 @@ pub async fn start(
     url: StoreUrl,
     config: &Config,
 ) -> Result<Identity, StartError> {
-    let store = Store::new(Db::open(url, "identity", store::TABLES, store::SCHEMA, chassis)?);
+    let store = Store::new(Db::open(url, SCHEMA, chassis).await?);
     let codes = bus::CodeSender::new(chassis, bus);
     let ended = bus::SessionsEnded::new(chassis, bus);
     let handle = Handle::new(chassis, store.clone(), config, secrets, codes, ended);

@@ -29,14 +29,20 @@ pub const NONCE_LIFE: Duration = Duration::from_secs(60);
 pub const DEVICES: u32 = 64;
 /// Sessions that a user is told of.
 pub const SESSIONS_LISTED: usize = 64;
-/// Rows looked at for them.
-pub const SESSION_ROWS: usize = 1_024;
+/// Rows of a user: themselves, their devices, and one to see that there are no more.
+pub const ACCOUNT_ROWS: usize = 66;
+/// Rows read at the same time for one question.
+pub const READS_AT_ONCE: usize = 32;
 /// Characters of a nickname or device name.
 pub const NAME_CHARS: usize = 64;
 /// Numbers or users of one internal question.
 pub const RESOLVE_BATCH: usize = 1_000;
 /// How often a compare-and-set is tried before the caller is told to come back.
 pub const CAS_TRIES: usize = 8;
+/// After the first failed compare-and-set the next try waits up to this long; doubles each time.
+pub const CAS_PAUSE: Duration = Duration::from_millis(10);
+/// The longest such pause.
+pub const CAS_PAUSE_MOST: Duration = Duration::from_millis(500);
 /// How long the SMS service may take to take a code.
 pub const SMS_WITHIN: Duration = Duration::from_secs(2);
 /// How often a code is handed to the SMS service.
@@ -45,11 +51,25 @@ pub const SMS_TRIES: usize = 5;
 pub const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause between tries.
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
-/// Facts looked at in one round.
+/// Parts of the facts, each looked at for itself.
+pub const FACT_LOTS: u8 = 64;
+/// Facts of a lot looked at in one round.
 pub const FACT_BATCH: usize = 64;
+/// How long after it was put down a fact may still come to pass.
+pub const FACT_PATIENCE: Duration = Duration::from_secs(24 * 3_600);
+/// How long a user may take to own their number.
+pub const USER_PATIENCE: Duration = Duration::from_secs(24 * 3_600);
+/// Until when the sweep asks whether they do.
+pub const USER_LOOKED_AT: Duration = Duration::from_secs(8 * 24 * 3_600);
+/// How often a watcher looks at its flow: another process may have changed it.
+pub const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Changes of flows that a watcher may miss before it looks at the row itself.
 pub const FLOW_EVENTS: usize = 1_024;
 /// Between two sweeps of what has expired.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Rows looked at in one sweep.
+/// Rows of a table looked at in one step of a sweep.
 pub const SWEEP_ROWS: usize = 1_024;
+/// Steps of one sweep in a table.
+pub const SWEEP_STEPS: usize = 16;
+/// Rows that are dropped at the same time.
+pub const SWEEP_AT_ONCE: usize = 16;

@@ -1,6 +1,6 @@
 //! What stands in identity's tables.
 
-use dialtone_vocab::{PhoneNumber, UnixMillis};
+use dialtone_vocab::{PhoneNumber, UnixMillis, UserId};
 use prost::Message;
 
 /// A number's owner.
@@ -10,6 +10,23 @@ pub(crate) struct NumberRow {
     pub(crate) user: Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub(crate) epoch: u64,
+}
+
+impl NumberRow {
+    /// Who owns it, and since which epoch.
+    pub(crate) fn owner(&self) -> Option<(UserId, u64)> {
+        Some((UserId::from_slice(&self.user).ok()?, self.epoch))
+    }
+}
+
+/// A number gets an owner: to be told if it comes to pass.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FactRow {
+    #[prost(uint64, tag = "1")]
+    pub(crate) epoch: u64,
+    /// If it has not come to pass until then, it will not.
+    #[prost(uint64, tag = "2")]
+    pub(crate) until_ms: u64,
 }
 
 /// A user.
@@ -42,6 +59,9 @@ pub(crate) struct DeviceRow {
     /// The session it began last: it has no other that goes on.
     #[prost(bytes = "vec", tag = "3")]
     pub(crate) session: Vec<u8>,
+    /// The flow that it was made by: a flow makes one.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) flow: Vec<u8>,
 }
 
 /// A login.
@@ -89,6 +109,15 @@ pub(crate) struct FlowRow {
     pub(crate) expires_ms: u64,
     #[prost(string, tag = "8")]
     pub(crate) mo_token: String,
+}
+
+/// Where the text of a phone leads.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MoRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) flow: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub(crate) expires_ms: u64,
 }
 
 /// A nonce to be signed.

@@ -13,7 +13,7 @@ use dialtone_proto::identity::v1::{
 };
 use dialtone_proto::types::v1::{TypedNumber, UserRef};
 use dialtone_vocab::{PhoneNumber, Reason, SessionId};
-use futures::Stream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error;
 use crate::handle::Handle;
-use crate::limits::RESOLVE_BATCH;
+use crate::limits::{READS_AT_ONCE, RESOLVE_BATCH, WATCH_EVERY};
 use crate::rows::{DeviceRow, FlowRow};
 use crate::state::{CodeVerdict, Stage};
 use crate::store::FlowId;
@@ -72,7 +72,7 @@ fn public_key(bytes: Vec<u8>, needed: bool) -> Result<Vec<u8>, Error> {
 }
 
 impl Door {
-    fn state(&self, id: &FlowId, row: &FlowRow) -> Result<proto::FlowState, Error> {
+    async fn state(&self, id: &FlowId, row: &FlowRow) -> Result<proto::FlowState, Error> {
         let stage = match row.stage(self.handle.chassis.clock.now()) {
             Stage::Open => flow_state::Stage::Open,
             Stage::CodeSent => flow_state::Stage::CodeSent,
@@ -84,14 +84,14 @@ impl Door {
             stage: stage.into(),
             attempts_left: row.tries_left,
             expires_ms: row.expires_ms,
-            next_sms_seconds: self.handle.next_sms_seconds(row)?,
+            next_sms_seconds: self.handle.next_sms_seconds(row).await?,
         })
     }
 
     /// The present state; a flow that is gone has ended.
-    fn present(&self, id: &FlowId) -> Result<proto::FlowState, Error> {
-        match self.handle.seen(id) {
-            Ok(seen) => self.state(id, &seen.row),
+    async fn present(&self, id: &FlowId) -> Result<proto::FlowState, Error> {
+        match self.handle.seen(id).await {
+            Ok(seen) => self.state(id, &seen.row).await,
             Err(error) if error.reason == Reason::FlowExpired => Ok(proto::FlowState {
                 flow_id: id.to_vec(),
                 stage: flow_state::Stage::Ended.into(),
@@ -108,23 +108,40 @@ impl Door {
         mut changes: broadcast::Receiver<FlowId>,
         states: mpsc::Sender<Result<proto::FlowState, Status>>,
     ) {
+        let mut told = None;
         loop {
-            let state = self.present(&id);
+            let state = self.present(&id).await;
             let over = state.as_ref().map_or(true, |state| state.stage() == flow_state::Stage::Ended);
-            if states.send(state.map_err(Status::from)).await.is_err() || over {
+            let now = state.as_ref().ok().map(what_changes);
+            let is_news = now.is_none() || now != told;
+            told = now;
+            if is_news && states.send(state.map_err(Status::from)).await.is_err() || over {
                 return;
             }
-            loop {
-                tokio::select! {
-                    biased;
-                    () = states.closed() => return,
-                    changed = changes.recv() => match changed {
-                        Ok(other) if other != id => {}
-                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
-                        Err(broadcast::error::RecvError::Closed) => return,
-                    },
-                }
+            tokio::select! {
+                biased;
+                () = states.closed() => return,
+                () = changed(&mut changes, &id) => {}
+                // Another process may have changed it, or its time is over.
+                () = self.handle.chassis.clock.sleep(WATCH_EVERY) => {}
             }
+        }
+    }
+}
+
+/// What a watcher is told of.
+fn what_changes(state: &proto::FlowState) -> (i32, u32, u64) {
+    (state.stage, state.attempts_left, state.expires_ms)
+}
+
+/// Until this process has changed the flow, or may have.
+async fn changed(changes: &mut broadcast::Receiver<FlowId>, id: &FlowId) {
+    loop {
+        match changes.recv().await {
+            Ok(other) if other != *id => {}
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            // The process stops.
+            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
         }
     }
 }
@@ -140,7 +157,7 @@ impl Registration for Door {
         let typed = request.into_inner().number.filter(|typed| !typed.text.is_empty());
         let number = typed.as_ref().map(|typed| number(Some(typed))).transpose()?;
         let (id, row) = self.handle.open_flow(false, number).await?;
-        Ok(Response::new(proto::CreateSessionResponse { state: Some(self.state(&id, &row)?) }))
+        Ok(Response::new(proto::CreateSessionResponse { state: Some(self.state(&id, &row).await?) }))
     }
 
     async fn start_mo(
@@ -152,7 +169,7 @@ impl Registration for Door {
         Ok(Response::new(proto::StartMoResponse {
             service_number,
             text,
-            state: Some(self.state(&id, &row)?),
+            state: Some(self.state(&id, &row).await?),
         }))
     }
 
@@ -161,11 +178,11 @@ impl Registration for Door {
         request: Request<proto::SendCodeRequest>,
     ) -> Result<Response<proto::SendCodeResponse>, Status> {
         let id = flow_id(&request.into_inner().flow_id)?;
-        if self.handle.seen(&id)?.row.login {
+        if self.handle.seen(&id).await?.row.login {
             return Err(error::flow_step("a one-time password is asked for with RequestCode").into());
         }
         let row = self.handle.send_code(&id, true).await?;
-        Ok(Response::new(proto::SendCodeResponse { state: Some(self.state(&id, &row)?) }))
+        Ok(Response::new(proto::SendCodeResponse { state: Some(self.state(&id, &row).await?) }))
     }
 
     async fn check_code(
@@ -174,7 +191,7 @@ impl Registration for Door {
     ) -> Result<Response<proto::CheckCodeResponse>, Status> {
         let proto::CheckCodeRequest { flow_id: id, code } = request.into_inner();
         let id = flow_id(&id)?;
-        if self.handle.seen(&id)?.row.login {
+        if self.handle.seen(&id).await?.row.login {
             return Err(error::flow_step("this is a login: use WithCode").into());
         }
         let (verdict, seen) = self.handle.check_code(&id, &code).await?;
@@ -195,7 +212,7 @@ impl Registration for Door {
         request: Request<proto::WatchSessionRequest>,
     ) -> Result<Response<Self::WatchSessionStream>, Status> {
         let id = flow_id(&request.into_inner().flow_id)?;
-        self.handle.seen(&id)?;
+        self.handle.seen(&id).await?;
         let changes = self.handle.watch_changes();
         let (sender, states) = mpsc::channel(WATCH_QUEUE);
         self.handle.chassis.tasks.spawn("identity watch", self.clone().follow(id, changes, sender));
@@ -249,7 +266,7 @@ impl Login for Door {
     ) -> Result<Response<proto::RequestCodeResponse>, Status> {
         let number = number(request.into_inner().number.as_ref())?;
         let (id, row) = self.handle.request_code(number).await?;
-        Ok(Response::new(proto::RequestCodeResponse { state: Some(self.state(&id, &row)?) }))
+        Ok(Response::new(proto::RequestCodeResponse { state: Some(self.state(&id, &row).await?) }))
     }
 
     async fn with_code(
@@ -282,8 +299,8 @@ impl Login for Door {
 #[tonic::async_trait]
 impl Account for Door {
     async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::GetResponse>, Status> {
-        let caller = self.handle.admit(auth::caller(&request)?)?;
-        let row = self.handle.user_row(caller.user)?;
+        let caller = self.handle.admit(auth::caller(&request)?).await?;
+        let row = self.handle.user_row(caller.user).await?;
         let numbers = row.numbers.iter().filter_map(|digits| PhoneNumber::from_u64(*digits).ok());
         Ok(Response::new(proto::GetResponse {
             user: Some(UserRef { id: caller.user.to_vec() }),
@@ -297,7 +314,7 @@ impl Account for Door {
         &self,
         request: Request<proto::UpdateRequest>,
     ) -> Result<Response<proto::UpdateResponse>, Status> {
-        let caller = self.handle.admit(auth::caller(&request)?)?;
+        let caller = self.handle.admit(auth::caller(&request)?).await?;
         self.handle.rename(caller.user, &request.into_inner().nickname).await?;
         Ok(Response::new(proto::UpdateResponse {}))
     }
@@ -306,8 +323,8 @@ impl Account for Door {
         &self,
         request: Request<proto::ListSessionsRequest>,
     ) -> Result<Response<proto::ListSessionsResponse>, Status> {
-        let caller = self.handle.admit(auth::caller(&request)?)?;
-        let sessions = self.handle.sessions(&caller)?.into_iter().map(|(id, row)| proto::Session {
+        let caller = self.handle.admit(auth::caller(&request)?).await?;
+        let sessions = self.handle.sessions(&caller).await?.into_iter().map(|(id, row)| proto::Session {
             session_id: id.to_vec(),
             device: row.device,
             device_name: row.device_name,
@@ -322,7 +339,7 @@ impl Account for Door {
         &self,
         request: Request<proto::RevokeSessionRequest>,
     ) -> Result<Response<proto::RevokeSessionResponse>, Status> {
-        let caller = self.handle.admit(auth::caller(&request)?)?;
+        let caller = self.handle.admit(auth::caller(&request)?).await?;
         let session = SessionId::from_slice(&request.into_inner().session_id)
             .map_err(|_| error::field("session_id", "16 bytes"))?;
         self.handle.revoke(caller.user, session).await?;
@@ -333,7 +350,7 @@ impl Account for Door {
         &self,
         request: Request<proto::LogoutRequest>,
     ) -> Result<Response<proto::LogoutResponse>, Status> {
-        let caller = self.handle.admit(auth::caller(&request)?)?;
+        let caller = self.handle.admit(auth::caller(&request)?).await?;
         self.handle.revoke(caller.user, caller.session).await?;
         Ok(Response::new(proto::LogoutResponse {}))
     }
@@ -349,7 +366,8 @@ impl Directory for Door {
         if numbers.len() > RESOLVE_BATCH {
             return Err(Error::new(Reason::TooLarge, "at most 1,000 numbers").into());
         }
-        let answers = numbers.iter().map(|number| self.handle.resolve(number)).collect::<Result<_, _>>()?;
+        let answers = stream::iter(numbers).map(async |number: String| self.handle.resolve(&number).await);
+        let answers = answers.buffered(READS_AT_ONCE).try_collect().await?;
         Ok(Response::new(internal::ResolveResponse { answers }))
     }
 
@@ -361,7 +379,8 @@ impl Directory for Door {
         if users.len() > RESOLVE_BATCH {
             return Err(Error::new(Reason::TooLarge, "at most 1,000 users").into());
         }
-        let answers = users.iter().map(|user| self.handle.numbers(user)).collect::<Result<_, _>>()?;
+        let answers = stream::iter(users).map(async |user: Vec<u8>| self.handle.numbers(&user).await);
+        let answers = answers.buffered(READS_AT_ONCE).try_collect().await?;
         Ok(Response::new(internal::NumbersResponse { answers }))
     }
 }

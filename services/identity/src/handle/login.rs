@@ -7,7 +7,7 @@ use dialtone_vocab::{DeviceId, PhoneNumber, Reason, SessionId, UserId};
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::Handle;
-use crate::limits::{ACCESS_LIFE, CAS_TRIES, NONCE_LIFE};
+use crate::limits::{ACCESS_LIFE, NONCE_LIFE};
 use crate::rows::{DeviceRow, NonceRow, SessionRow, is_past};
 use crate::state::{CodeVerdict, Refreshed};
 use crate::store::{FlowId, Seen};
@@ -35,7 +35,9 @@ impl Handle {
     pub(crate) async fn challenge(&self, number: PhoneNumber, device: u32) -> Result<[u8; 32], Error> {
         let nonce = self.chassis.rng.bytes();
         let row = NonceRow { number: number.as_u64(), device, expires_ms: self.now().plus(NONCE_LIFE).0 };
-        self.store.add_nonce(&nonce, &row).await.map_err(|error| error::store(&error))?;
+        if !self.store.add_nonce(&nonce, &row).await.map_err(|error| error::store(&error))? {
+            return Err(error::busy());
+        }
         Ok(nonce)
     }
 
@@ -66,9 +68,9 @@ impl Handle {
         if !asked.is_some_and(|row| fits(&row)) {
             return Err(error::login_refused());
         }
-        let owner = self.store.owner(number).map_err(|error| error::store(&error))?;
+        let owner = self.store.owner(number).await.map_err(|error| error::store(&error))?;
         let (user, _) = owner.ok_or_else(error::login_refused)?;
-        let seen = self.store.device(user, DeviceId(device)).map_err(|error| error::store(&error))?;
+        let seen = self.store.device(user, DeviceId(device)).await.map_err(|error| error::store(&error))?;
         let seen = seen.ok_or_else(error::login_refused)?;
         let key = <[u8; 32]>::try_from(&seen.row.public_key[..])
             .ok()
@@ -88,29 +90,33 @@ impl Handle {
         device: DeviceId,
         number: PhoneNumber,
     ) -> Result<proto::LoggedIn, Error> {
-        for _ in 0..CAS_TRIES {
-            let holder = self.store.device(user, device).map_err(|error| error::store(&error))?;
+        let mut tries = self.tries();
+        loop {
+            tries.next().await?;
+            let holder = self.store.device(user, device).await.map_err(|error| error::store(&error))?;
             let holder = holder.ok_or_else(error::login_refused)?;
             let (fresh, refresh, row) = self.new_session(user, device, &holder.row.name);
-            let (session, done) = match self.live_session(&holder.row)? {
-                Some((session, mut seen)) => {
+            let (session, done) = match self.session_of(&holder.row).await? {
+                Some((session, mut seen)) if seen.row.is_live(self.now()) => {
                     seen.row.renew(row);
                     (session, self.store.swap_session(session, &seen).await)
                 }
-                None => (fresh, self.store.begin_session((user, device), &holder, (fresh, &row)).await),
+                before => {
+                    let before = before.as_ref().map(|(_, seen)| seen);
+                    let begun = self.store.begin_session((user, device), &holder, before, (fresh, &row));
+                    (fresh, begun.await)
+                }
             };
             if done.map_err(|error| error::store(&error))? {
                 return Ok(self.logged_in(user, device, number, session, &refresh));
             }
         }
-        Err(error::busy())
     }
 
-    fn live_session(&self, holder: &DeviceRow) -> Result<Option<(SessionId, Seen<SessionRow>)>, Error> {
-        // A device of before this was kept has none.
+    async fn session_of(&self, holder: &DeviceRow) -> Result<Option<(SessionId, Seen<SessionRow>)>, Error> {
         let Ok(id) = SessionId::from_slice(&holder.session) else { return Ok(None) };
-        let seen = self.store.session(id).map_err(|error| error::store(&error))?;
-        Ok(seen.filter(|seen| seen.row.is_live(self.now())).map(|seen| (id, seen)))
+        let seen = self.store.session(id).await.map_err(|error| error::store(&error))?;
+        Ok(seen.map(|seen| (id, seen)))
     }
 
     /// Opens a one-time password for a number. The same answer whether it is registered or not; the SMS only if it is.
@@ -118,7 +124,7 @@ impl Handle {
         &self,
         number: PhoneNumber,
     ) -> Result<(FlowId, crate::rows::FlowRow), Error> {
-        let registered = self.store.owner(number).map_err(|error| error::store(&error))?.is_some();
+        let registered = self.store.owner(number).await.map_err(|error| error::store(&error))?.is_some();
         let (id, _) = self.open_flow(true, Some(number)).await?;
         let row = self.send_code(&id, registered).await?;
         Ok((id, row))
@@ -133,7 +139,7 @@ impl Handle {
     ) -> Result<Result<proto::LoggedIn, u32>, Error> {
         // What is wrong with the request is said before it costs a try.
         super::check_name("device_name", &device.name)?;
-        if !self.seen(id)?.row.login {
+        if !self.seen(id).await?.row.login {
             return Err(error::flow_step("this is a registration: use CheckCode"));
         }
         let (verdict, seen) = self.check_code(id, code).await?;
@@ -155,8 +161,10 @@ impl Handle {
         let (session, secret) = token.split_once('.').ok_or_else(refused)?;
         let session = SessionId::new(unhex(session).ok_or_else(refused)?);
         let presented = self.key.mac(b"refresh", &unhex::<32>(secret).ok_or_else(refused)?);
-        for _ in 0..CAS_TRIES {
-            let seen = self.store.session(session).map_err(|error| error::store(&error))?;
+        let mut tries = self.tries();
+        loop {
+            tries.next().await?;
+            let seen = self.store.session(session).await.map_err(|error| error::store(&error))?;
             let mut seen = seen.ok_or_else(refused)?;
             let revoked = seen.row.revoked;
             let next: [u8; 32] = self.chassis.rng.bytes();
@@ -179,11 +187,10 @@ impl Handle {
                 ));
             }
             metrics::login("refresh", "passed");
-            let number = self.primary(user)?.ok_or_else(refused)?;
+            let number = self.primary(user).await?.ok_or_else(refused)?;
             let expires = self.now().plus(ACCESS_LIFE);
             let device = DeviceId(seen.row.device);
             return Ok(self.tokens(&Caller { user, device, session, number, expires }, &next));
         }
-        Err(error::busy())
     }
 }

@@ -1,0 +1,73 @@
+//! What is told of numbers.
+
+use dialtone_proto::bus::v1::NumberFact;
+
+use super::super::accounts::number_key;
+use super::*;
+use crate::limits::{FACT_LOTS, FACT_PATIENCE};
+use crate::rows::NumberRow;
+
+/// What is to be told of a number.
+pub(super) async fn told(store: &Store, number: PhoneNumber, now: UnixMillis) -> Vec<NumberFact> {
+    let facts = all(store, now).await.into_iter().map(|(_, fact)| fact);
+    facts.filter(|fact| fact.number == number.to_string()).collect()
+}
+
+async fn all(store: &Store, now: UnixMillis) -> Vec<(bytes::Bytes, NumberFact)> {
+    let mut all = Vec::new();
+    for lot in 0..FACT_LOTS {
+        all.extend(store.facts(lot, now).await.expect("read"));
+    }
+    all
+}
+
+async fn rows(store: &Store) -> usize {
+    store.db.walk("fact", &[], 9).await.expect("read").len()
+}
+
+fn owned(user: UserId, epoch: u64) -> NumberRow {
+    NumberRow { user: user.to_vec(), epoch }
+}
+
+async fn own(store: &Store, n: u64, row: NumberRow) {
+    let seen: Seen<NumberRow> = store.see("number_owner", &number_key(number(n))).await.expect("read");
+    assert!(store.swap("number_owner", number_key(number(n)), &seen.with(row)).await.expect("no error"));
+}
+
+pub(super) async fn a_fact_is_there_before_it_is_so_and_told_when_it_is(url: &StoreUrl) {
+    let it = Process::start(url).await;
+    it.store.add_fact(number(1), &owned(ANNA, 1), NOW).await.expect("put down");
+    assert!(all(&it.store, NOW).await.is_empty(), "it is not so yet");
+    own(&it.store, 1, owned(ANNA, 1)).await;
+    assert!(it.store.set_nickname(ANNA, "Anna").await.expect("no error"));
+    let it = it.restart(url).await;
+    let facts = all(&it.store, NOW).await;
+    let expected =
+        NumberFact { number: number(1).to_string(), user: ANNA.to_vec(), epoch: 1, nickname: "Anna".into() };
+    assert_eq!(facts.iter().map(|(_, fact)| fact).collect::<Vec<_>>(), [&expected]);
+    let late = NOW.plus(2 * FACT_PATIENCE);
+    assert_eq!(all(&it.store, late).await, facts, "until it is taken, however long that takes");
+    it.store.drop_fact(&facts[0].0).await.expect("dropped");
+    assert!(all(&it.store, NOW).await.is_empty());
+    assert_eq!(rows(&it.store).await, 0);
+}
+
+pub(super) async fn a_fact_that_never_came_to_pass_is_not_told(url: &StoreUrl) {
+    let Process { store, .. } = Process::start(url).await;
+    store.add_fact(number(1), &owned(ANNA, 1), NOW).await.expect("put down");
+    store.add_fact(number(2), &owned(ANNA, 1), NOW).await.expect("put down");
+    store.add_fact(number(2), &owned(BEN, 1), NOW).await.expect("put down");
+    own(&store, 2, owned(BEN, 1)).await;
+    let facts = all(&store, NOW).await;
+    assert_eq!(facts.iter().map(|(_, fact)| &fact.user[..]).collect::<Vec<_>>(), [BEN.as_bytes()]);
+    assert_eq!(rows(&store).await, 2, "of the number that has an owner the others are none");
+    let end = NOW.plus(FACT_PATIENCE);
+    assert_eq!(all(&store, UnixMillis(end.0 - 1)).await, facts);
+    assert_eq!(rows(&store).await, 2);
+    assert_eq!(all(&store, end).await, facts);
+    assert_eq!(rows(&store).await, 1, "nobody has it, and nobody will by that");
+    // A number that went on to somebody else before it was told of the one before.
+    own(&store, 2, owned(ANNA, 2)).await;
+    assert!(all(&store, NOW).await.is_empty());
+    assert_eq!(rows(&store).await, 0);
+}
