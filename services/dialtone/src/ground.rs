@@ -21,7 +21,7 @@ const RETRY_MOST: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What waiting does not mend: files that can't be read, a schema of a later program, servers that are not safe.
-pub async fn store(settings: &Settings, chassis: &Chassis) -> Result<StoreUrl> {
+pub(crate) async fn store(settings: &Settings, chassis: &Chassis) -> Result<StoreUrl> {
     let Some(config) = settings.store.scylla() else {
         return StoreUrl::parse(&settings.store.url).context("store.url");
     };
@@ -72,7 +72,7 @@ fn may_mend(error: &StoreError) -> bool {
 ///
 /// # Errors
 /// An address that is none, a server that is too old.
-pub async fn bus(settings: &Settings, chassis: &Chassis) -> Result<Bus> {
+pub(crate) async fn bus(settings: &Settings, chassis: &Chassis) -> Result<Bus> {
     let ready = chassis.ready.register("bus");
     let mut backoff = Backoff::new(RETRY, RETRY_MOST);
     loop {

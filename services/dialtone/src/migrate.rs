@@ -12,7 +12,7 @@ use crate::system::{self, SCHEMAS};
 ///
 /// # Errors
 /// When the servers can't be used, or hold the tables of a later program.
-pub async fn migrate(settings: &Settings) -> Result<()> {
+pub(crate) async fn migrate(settings: &Settings) -> Result<()> {
     let chassis = Chassis::real(NodeId::new(&settings.node.name));
     let Some(config) = settings.store.scylla() else {
         bail!("store.url: only a store on CQL servers (scylla://…) is migrated; others are by being opened");
