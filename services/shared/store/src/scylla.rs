@@ -96,13 +96,13 @@ impl Scylla {
         Ok(Self(Arc::new(Inner { session, config: config.clone() })))
     }
 
-    /// Connects and uses the keyspace; checks what the server is and how it syncs.
+    /// Connects and looks for the keyspace; checks what the server is and how it syncs.
     ///
     /// # Errors
     /// As [`Scylla::connect`]; [`StoreError::NoKeyspace`]; [`StoreError::Unsafe`] in strict mode.
     pub async fn open(config: &ScyllaConfig) -> Result<Self, StoreError> {
         let scylla = Self::connect(config).await?;
-        scylla.use_keyspace().await?;
+        scylla.find_keyspace().await?;
         scylla.check_server().await?;
         Ok(scylla)
     }
@@ -112,14 +112,16 @@ impl Scylla {
         self.0.config.nodes.join(",")
     }
 
-    async fn use_keyspace(&self) -> Result<(), StoreError> {
-        let name = &self.0.config.keyspace;
-        let found = self
-            .prepare("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", Kind::Read);
-        if self.row::<(String,)>(&found.await?, (name,)).await?.is_none() {
-            return Err(StoreError::NoKeyspace { keyspace: name.clone() });
-        }
-        self.0.session.use_keyspace(name, true).await.map_err(|error| unreached(&error))
+    async fn find_keyspace(&self) -> Result<(), StoreError> {
+        let keyspace = &self.0.config.keyspace;
+        let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
+        let found = self.row::<(String,)>(&self.prepare(text, Kind::Read).await?, (keyspace,)).await?;
+        found.map(drop).ok_or_else(|| StoreError::NoKeyspace { keyspace: keyspace.clone() })
+    }
+
+    /// The whole name of a table: a keyspace that a connection uses would be none of the statement's.
+    fn own(&self, table: &str) -> String {
+        format!("{}.{table}", self.0.config.keyspace)
     }
 
     /// Prepares a statement.

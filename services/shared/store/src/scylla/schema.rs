@@ -11,10 +11,11 @@ use crate::limits::{MIGRATION_LOCK, MIGRATION_TRIES};
 use crate::{Schema, StoreError};
 
 /// The store's own tables.
-const OWN: &str = "
-CREATE TABLE IF NOT EXISTS store (id text PRIMARY KEY, store_id blob, shards int);
-CREATE TABLE IF NOT EXISTS schema_version (service text PRIMARY KEY, version int);
-CREATE TABLE IF NOT EXISTS schema_lock (id text PRIMARY KEY, holder blob)";
+const OWN: [(&str, &str); 3] = [
+    ("store", "(id text PRIMARY KEY, store_id blob, shards int)"),
+    ("schema_version", "(service text PRIMARY KEY, version int)"),
+    ("schema_lock", "(id text PRIMARY KEY, holder blob)"),
+];
 
 /// Between two tries to get the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(500);
@@ -32,8 +33,9 @@ impl Scylla {
     ) -> Result<bool, StoreError> {
         let scylla = Self::connect(config).await?;
         scylla.make_keyspace(replicas).await?;
-        scylla.use_keyspace().await?;
-        scylla.statements(OWN).await?;
+        for (table, columns) in OWN {
+            scylla.statement(&format!("CREATE TABLE IF NOT EXISTS {} {columns}", scylla.own(table))).await?;
+        }
         let holder = scylla.lock(chassis).await?;
         let migrated = scylla.migrate_locked(rooms, chassis).await;
         scylla.unlock(&holder).await?;
@@ -45,7 +47,7 @@ impl Scylla {
         let data_center =
             if data_center.is_empty() { self.data_center().await? } else { data_center.clone() };
         // Names can't be bound: both are checked with the settings.
-        self.statements(&format!(
+        self.statement(&format!(
             "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
              {{'class': 'NetworkTopologyStrategy', '{data_center}': {replicas}}}"
         ))
@@ -61,7 +63,8 @@ impl Scylla {
     async fn lock(&self, chassis: &Chassis) -> Result<[u8; 16], StoreError> {
         let holder = chassis.rng.bytes::<16>();
         let take = format!(
-            "INSERT INTO schema_lock (id, holder) VALUES ('migrate', ?) IF NOT EXISTS USING TTL {}",
+            "INSERT INTO {} (id, holder) VALUES ('migrate', ?) IF NOT EXISTS USING TTL {}",
+            self.own("schema_lock"),
             MIGRATION_LOCK.as_secs()
         );
         let take = self.prepare(&take, Kind::Conditional).await?;
@@ -75,22 +78,25 @@ impl Scylla {
     }
 
     async fn unlock(&self, holder: &[u8]) -> Result<(), StoreError> {
-        let give = "DELETE FROM schema_lock WHERE id = 'migrate' IF holder = ?";
-        let give = self.prepare(give, Kind::Conditional).await?;
+        let give = format!("DELETE FROM {} WHERE id = 'migrate' IF holder = ?", self.own("schema_lock"));
+        let give = self.prepare(&give, Kind::Conditional).await?;
         let _gone_by_itself_soon = self.applied(&give, (holder,)).await?;
         Ok(())
     }
 
     async fn migrate_locked(&self, rooms: &[Schema], chassis: &Chassis) -> Result<bool, StoreError> {
-        let make = "INSERT INTO store (id, store_id, shards) VALUES ('dialtone', ?, ?) IF NOT EXISTS";
-        let make = self.prepare(make, Kind::Conditional).await?;
+        let store = self.own("store");
+        let make =
+            format!("INSERT INTO {store} (id, store_id, shards) VALUES ('dialtone', ?, ?) IF NOT EXISTS");
+        let make = self.prepare(&make, Kind::Conditional).await?;
         let is_new = self.applied(&make, (&chassis.rng.bytes::<16>()[..], i32::from(SHARDS))).await?;
         self.store_id().await?;
         // Conditional, as all of this table is.
-        let begin = "INSERT INTO schema_version (service, version) VALUES (?, 0) IF NOT EXISTS";
-        let begin = self.prepare(begin, Kind::Conditional).await?;
-        let raise = "UPDATE schema_version SET version = ? WHERE service = ? IF EXISTS";
-        let raise = self.prepare(raise, Kind::Conditional).await?;
+        let versions = self.own("schema_version");
+        let begin = format!("INSERT INTO {versions} (service, version) VALUES (?, 0) IF NOT EXISTS");
+        let begin = self.prepare(&begin, Kind::Conditional).await?;
+        let raise = format!("UPDATE {versions} SET version = ? WHERE service = ? IF EXISTS");
+        let raise = self.prepare(&raise, Kind::Conditional).await?;
         for room in rooms {
             let _or_is_there = self.applied(&begin, (room.service,)).await?;
             let found = self.version_of(room.service).await?;
@@ -98,7 +104,7 @@ impl Scylla {
                 return Err(wrong(room, found));
             }
             for table in room.tables {
-                self.statements(&made(room, table.name)).await?;
+                self.statement(&self.made(room, table.name)).await?;
             }
             if found < room.version {
                 if !self.applied(&raise, (room.version.cast_signed(), room.service)).await? {
@@ -110,18 +116,14 @@ impl Scylla {
         Ok(is_new)
     }
 
-    /// Statements with semicolons between them, one after the other.
-    async fn statements(&self, text: &str) -> Result<(), StoreError> {
-        for statement in text.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
-            let done = self.0.session.query_unpaged(statement, ()).await;
-            done.map_err(|error| unreached(&error))?;
-        }
-        Ok(())
+    /// One that can't be prepared, because it makes what others speak of.
+    async fn statement(&self, text: &str) -> Result<(), StoreError> {
+        self.0.session.query_unpaged(text, ()).await.map(drop).map_err(|error| unreached(&error))
     }
 
     async fn version_of(&self, service: &str) -> Result<u32, StoreError> {
-        let text = "SELECT version FROM schema_version WHERE service = ?";
-        let found: Option<(i32,)> = match self.prepare(text, Kind::SerialRead).await {
+        let text = format!("SELECT version FROM {} WHERE service = ?", self.own("schema_version"));
+        let found: Option<(i32,)> = match self.prepare(&text, Kind::SerialRead).await {
             Ok(statement) => self.row(&statement, (service,)).await?,
             // Not even the store's own tables are there.
             Err(_) => None,
@@ -145,6 +147,12 @@ impl Scylla {
         if found == room.version { Ok(()) } else { Err(wrong(room, found)) }
     }
 
+    /// Every table has the same shape: what is in a value is the room's own business, as with the other engines.
+    fn made(&self, room: &Schema, table: &str) -> String {
+        let name = self.own(&table_name(room.service, table));
+        format!("CREATE TABLE IF NOT EXISTS {name} (p blob, c blob, v blob, PRIMARY KEY (p, c))")
+    }
+
     /// Made at random when the store was made.
     pub(crate) async fn store_id(&self) -> Result<[u8; 16], StoreError> {
         let text = "SELECT store_id, shards FROM store WHERE id = 'dialtone'";
@@ -157,12 +165,6 @@ impl Scylla {
         }
         id.try_into().map_err(|_| corrupt())
     }
-}
-
-/// Every table has the same shape: what is in a value is the room's own business, as with the other engines.
-fn made(room: &Schema, table: &str) -> String {
-    let name = table_name(room.service, table);
-    format!("CREATE TABLE IF NOT EXISTS {name} (p blob, c blob, v blob, PRIMARY KEY (p, c))")
 }
 
 fn wrong(room: &Schema, found: u32) -> StoreError {

@@ -42,7 +42,7 @@ struct Statements {
 
 /// The table of a room's table.
 pub(super) fn table_name(service: &str, table: &str) -> String {
-    format!("{service}_{}", table.trim_start_matches('_'))
+    format!("{service}_{table}")
 }
 
 impl Scylla {
@@ -50,7 +50,8 @@ impl Scylla {
     pub(crate) async fn tables(&self, schema: Schema) -> Result<Tables, StoreError> {
         self.check_schema(&schema).await?;
         let made = stream::iter(schema.tables).map(async |table: &'static Table| {
-            let statements = Statements::prepare(self, &table_name(schema.service, table.name)).await?;
+            let statements =
+                Statements::prepare(self, &self.own(&table_name(schema.service, table.name))).await?;
             Ok::<_, StoreError>((table.name, statements))
         });
         let statements = made.buffer_unordered(CQL_PREPARING).try_collect().await?;
