@@ -26,6 +26,8 @@ pub const PACE: Duration = Duration::from_millis(2);
 pub const CQL_CONNECT: Duration = Duration::from_secs(5);
 /// How long one request to a CQL server may take, with the driver's own retries, until its outcome counts as unknown.
 pub const CQL_REQUEST: Duration = Duration::from_secs(2);
+/// How long making a keyspace or a table may take.
+pub const CQL_SCHEMA: Duration = Duration::from_secs(30);
 /// Statements of one room that are prepared at the same time.
 pub const CQL_PREPARING: usize = 16;
 /// How long whoever migrates the schema keeps others from it, also if it dies.

@@ -1,5 +1,10 @@
 //! A CQL server for tests: the one named.
 
+use dialtone_chassis::Chassis;
+use dialtone_store::scylla::{Scylla, ScyllaConfig};
+use dialtone_store::{Schema, StoreUrl};
+use dialtone_vocab::NodeId;
+
 use crate::servers::left_out;
 
 /// The `host:port`s of `DIALTONE_TEST_CQL`, with or without `scylla://` before them. `None` if it is not set: then
@@ -14,4 +19,48 @@ pub fn cql_nodes(what: &str) -> Option<Vec<String>> {
     };
     let nodes = url.trim_start_matches("scylla://");
     Some(nodes.split(',').map(str::to_owned).collect())
+}
+
+/// A store on a CQL server that nobody else has.
+pub struct CqlStore {
+    /// How to reach it.
+    pub config: ScyllaConfig,
+}
+
+impl CqlStore {
+    /// A name for a keyspace with nothing behind it yet; `None` as [`cql_nodes`].
+    pub fn name(what: &str) -> Option<Self> {
+        let nodes = cql_nodes(what)?;
+        let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
+        Some(Self { config: ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() } })
+    }
+
+    /// One with the tables of these rooms; `None` as [`cql_nodes`].
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub async fn fresh(what: &str, rooms: &[Schema]) -> Option<Self> {
+        let store = Self::name(what)?;
+        let chassis = Chassis::real(NodeId::new("test"));
+        let made = Scylla::migrate(&store.config, rooms, 1, &chassis).await;
+        assert_eq!(made, Ok(true), "a new one");
+        Some(store)
+    }
+
+    /// Opens it once more, as another process would.
+    ///
+    /// # Panics
+    /// If it can't be opened.
+    pub async fn open(&self) -> StoreUrl {
+        StoreUrl::Scylla(Scylla::open(&self.config).await.expect("opens"))
+    }
+
+    /// Removes it: a server with hundreds of tables is slow.
+    ///
+    /// # Panics
+    /// If it can't be removed.
+    pub async fn remove(self) {
+        let scylla = Scylla::connect(&self.config).await.expect("connects");
+        scylla.drop_keyspace().await.expect("removed");
+    }
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use cql::cql_nodes;
+pub use cql::{CqlStore, cql_nodes};
 pub use nats::{Nats, free_port};
 
 /// Folders that hold nothing of the repository itself.

@@ -10,8 +10,8 @@ use dialtone_log::limits::{BUCKET, KEEP};
 use dialtone_log::{Due, DueRow, Log, LogError, LogKind, LogStore, Opened, TABLES, mark_name};
 use dialtone_shards::lease::CheckBy;
 use dialtone_shards::{LEASES, Leases, Shards};
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_store::{Db, Schema, StoreUrl};
+use dialtone_store::{Db, Schema};
+use dialtone_testkit::CqlStore;
 use dialtone_vocab::{NodeId, UnixMillis};
 
 const OWNER: [u8; 16] = [7; 16];
@@ -21,25 +21,21 @@ const OWNED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A store that nobody else has, and the bus of its processes.
 struct Ground {
-    config: ScyllaConfig,
+    store: CqlStore,
     bus: Bus,
     _bus_of: Chassis,
 }
 
 impl Ground {
     async fn find(what: &str) -> Option<Self> {
-        let nodes = dialtone_testkit::cql_nodes(what)?;
+        let store = CqlStore::fresh(what, &[LEASES, ALPHA]).await?;
         let chassis = Chassis::real(NodeId::new("ground"));
-        let keyspace = format!("t{:016x}", chassis.rng.u64());
-        let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-        let made = Scylla::migrate(&config, &[LEASES, ALPHA], 1, &chassis).await;
-        assert_eq!(made, Ok(true));
-        Some(Self { config, bus: Bus::local(&chassis), _bus_of: chassis })
+        Some(Self { store, bus: Bus::local(&chassis), _bus_of: chassis })
     }
 
     async fn start(&self, node: &str, by: CheckBy) -> Process {
         let chassis = Chassis::real(NodeId::new(node));
-        let url = StoreUrl::Scylla(Scylla::open(&self.config).await.expect("opens"));
+        let url = self.store.open().await;
         let shards = Shards::start(&chassis, &self.bus, &["alpha"], &[]).await.expect("starts");
         let db = Db::open(url.clone(), LEASES, &chassis).await.expect("opens");
         let leases = Leases::start(&chassis, &self.bus, &shards, db, by, vec!["alpha"]).await;
@@ -142,6 +138,7 @@ async fn the_next_owner_finds_everything_and_goes_on() {
         process.leave().await;
     }
     assert!(900 > BUCKET, "more than one bucket was written");
+    ground.store.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,6 +161,7 @@ async fn who_gave_a_log_back_settles_nothing_more() {
         assert!((before + 3..=before + 4).contains(&tail), "{tail} after {before}");
         two.leave().await;
     }
+    ground.store.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,4 +188,5 @@ async fn what_is_due_is_found_by_the_next_owner_until_it_is_done() {
     two.drain(&mut log).await;
     assert_eq!(two.due().await, []);
     two.leave().await;
+    ground.store.remove().await;
 }

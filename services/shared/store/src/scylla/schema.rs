@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use ::scylla::statement::unprepared::Statement as Unprepared;
 use dialtone_chassis::Chassis;
 use dialtone_vocab::SHARDS;
 
 use super::tables::table_name;
 use super::{Kind, Scylla, ScyllaConfig, unreached};
-use crate::limits::{MIGRATION_LOCK, MIGRATION_TRIES};
+use crate::limits::{CQL_SCHEMA, MIGRATION_LOCK, MIGRATION_TRIES};
 use crate::{Schema, StoreError};
 
 /// The store's own tables.
@@ -40,6 +41,15 @@ impl Scylla {
         let migrated = scylla.migrate_locked(rooms, chassis).await;
         scylla.unlock(&holder).await?;
         migrated
+    }
+
+    /// Removes the keyspace with all that is in it: for tests, each of which has one of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`].
+    #[doc(hidden)]
+    pub async fn drop_keyspace(&self) -> Result<(), StoreError> {
+        self.statement(&format!("DROP KEYSPACE IF EXISTS {}", self.0.config.keyspace)).await
     }
 
     async fn make_keyspace(&self, replicas: u32) -> Result<(), StoreError> {
@@ -118,6 +128,9 @@ impl Scylla {
 
     /// One that can't be prepared, because it makes what others speak of.
     async fn statement(&self, text: &str) -> Result<(), StoreError> {
+        let mut text = Unprepared::new(text);
+        text.set_request_timeout(Some(CQL_SCHEMA));
+        text.set_is_idempotent(true);
         self.0.session.query_unpaged(text, ()).await.map(drop).map_err(|error| unreached(&error))
     }
 
@@ -155,9 +168,9 @@ impl Scylla {
 
     /// Made at random when the store was made.
     pub(crate) async fn store_id(&self) -> Result<[u8; 16], StoreError> {
-        let text = "SELECT store_id, shards FROM store WHERE id = 'dialtone'";
+        let text = format!("SELECT store_id, shards FROM {} WHERE id = 'dialtone'", self.own("store"));
         let found: Option<(Vec<u8>, i32)> =
-            self.row(&self.prepare(text, Kind::SerialRead).await?, ()).await?;
+            self.row(&self.prepare(&text, Kind::SerialRead).await?, ()).await?;
         let corrupt = || StoreError::Corrupt { table: "store".to_owned() };
         let (id, shards) = found.ok_or_else(corrupt)?;
         if shards != i32::from(SHARDS) {

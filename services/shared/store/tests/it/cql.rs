@@ -1,50 +1,40 @@
 //! A CQL server for the contract, and what only such a server does.
 
 use dialtone_chassis::Chassis;
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
+use dialtone_store::scylla::Scylla;
 use dialtone_store::{Db, Schema, StoreError, StoreUrl};
+
+use dialtone_testkit::CqlStore;
 
 use crate::contract::{ALPHA, MORE_TABLES};
 
-/// A keyspace that nobody else has.
-fn config() -> Option<ScyllaConfig> {
-    let nodes = dialtone_testkit::cql_nodes("the store over a CQL server")?;
-    let keyspace = format!("t{:016x}", Chassis::real(dialtone_vocab::NodeId::new("test")).rng.u64());
-    Some(ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() })
-}
-
-/// A new store on a CQL server, if there is a server.
-pub(crate) async fn fresh() -> Option<StoreUrl> {
-    let (config, chassis) = (config()?, Chassis::for_tests(1));
-    assert_eq!(Scylla::migrate(&config, &[ALPHA], 1, &chassis).await, Ok(true), "a new one");
-    Some(StoreUrl::Scylla(Scylla::open(&config).await.expect("opens")))
-}
-
 #[tokio::test]
 async fn a_schema_is_made_once_and_an_older_program_is_refused() {
-    let (Some(config), chassis) = (config(), Chassis::for_tests(1)) else { return };
-    let missing = Scylla::open(&config).await.map(drop);
+    let Some(store) = CqlStore::name("the schema of a CQL server") else { return };
+    let (config, chassis) = (&store.config, Chassis::for_tests(1));
+    let missing = Scylla::open(config).await.map(drop);
     assert_eq!(missing, Err(StoreError::NoKeyspace { keyspace: config.keyspace.clone() }));
     // Two at once: one of them makes it.
     let other = Chassis::for_tests(2);
     let rooms = [ALPHA];
     let (one, two) = tokio::join!(
-        Scylla::migrate(&config, &rooms, 1, &chassis),
-        Scylla::migrate(&config, &rooms, 1, &other)
+        Scylla::migrate(config, &rooms, 1, &chassis),
+        Scylla::migrate(config, &rooms, 1, &other)
     );
     let made = [one.expect("migrates"), two.expect("migrates")];
     assert_eq!(made.iter().filter(|new| **new).count(), 1);
-    let url = StoreUrl::Scylla(Scylla::open(&config).await.expect("opens"));
+    let url = StoreUrl::Scylla(Scylla::open(config).await.expect("opens"));
     let more = Schema { tables: MORE_TABLES, ..ALPHA };
     let opened = Db::open(url.clone(), more, &chassis).await;
     assert!(matches!(opened, Err(StoreError::Read { .. })), "a table is missing");
-    assert_eq!(Scylla::migrate(&config, &[more], 1, &chassis).await, Ok(false));
+    assert_eq!(Scylla::migrate(config, &[more], 1, &chassis).await, Ok(false));
     let db = Db::open(url.clone(), more, &chassis).await.expect("opens");
     assert_eq!(db.get("three", b"key").await, Ok(None));
     let newer = [Schema { version: 2, ..ALPHA }];
-    assert_eq!(Scylla::migrate(&config, &newer, 1, &chassis).await, Ok(false));
+    assert_eq!(Scylla::migrate(config, &newer, 1, &chassis).await, Ok(false));
     let wrong = StoreError::WrongSchema { service: "alpha".into(), found: 2, wanted: 1 };
-    assert_eq!(Scylla::migrate(&config, &rooms, 1, &chassis).await, Err(wrong.clone()));
+    assert_eq!(Scylla::migrate(config, &rooms, 1, &chassis).await, Err(wrong.clone()));
     let opened = Db::open(url, ALPHA, &chassis).await.map(drop);
     assert_eq!(opened, Err(wrong));
+    store.remove().await;
 }

@@ -12,9 +12,11 @@ macro_rules! suite {
         mod over_a_cql_server {
             $(#[tokio::test]
             async fn $shared() {
-                if let Some(url) = crate::cql::fresh().await {
-                    crate::contract::$shared(&url).await;
-                }
+                let rooms = [crate::contract::ALPHA];
+                let what = "the store over a CQL server";
+                let Some(store) = dialtone_testkit::CqlStore::fresh(what, &rooms).await else { return };
+                crate::contract::$shared(&store.open().await).await;
+                store.remove().await;
             })*
         }
     };
