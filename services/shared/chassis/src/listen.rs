@@ -2,14 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use futures::StreamExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::Chassis;
+use crate::tls::Tls;
 
 /// Streams of one connection.
 pub const MAX_STREAMS: u32 = 1_024;
@@ -21,6 +27,12 @@ const MAX_FRAME_BYTES: u32 = 16 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a ping may stay unanswered.
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// Handshakes of internal TLS at once; more wait.
+const MAX_HANDSHAKES: usize = 256;
+/// How long one may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// A pause when nothing can be accepted: no file descriptors, perhaps.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Streams reset by a client before they were answered; more ends the connection.
 const MAX_PENDING_RESETS: usize = 64;
 
@@ -56,6 +68,74 @@ pub fn serve(chassis: &Chassis, listener: TcpListener, routes: Routes, name: &'s
             tracing::error!(%error, name, "the server ended");
         }
     });
+}
+
+/// As [`serve`], for other processes of the deployment: with `tls` whoever connects must show a certificate of its
+/// authority.
+pub fn serve_internal(chassis: &Chassis, listener: TcpListener, routes: Routes, tls: Option<&Tls>) {
+    let Some(tls) = tls else { return serve(chassis, listener, routes, "internal") };
+    // Nobody waits in it: a handshake that is done hands its stream over at once.
+    let (sender, streams) = mpsc::channel(1);
+    let shaking = Shaking { chassis: chassis.clone(), tls: tls.clone(), sender };
+    chassis.tasks.spawn("internal accept", shaking.accept(listener));
+    let stop = chassis.tasks.stop_token();
+    let incoming = ReceiverStream::new(streams).map(Ok::<_, io::Error>);
+    chassis.tasks.spawn("internal", async move {
+        let server = server().add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled());
+        if let Err(error) = server.await {
+            tracing::error!(%error, name = "internal", "the server ended");
+        }
+    });
+}
+
+/// Makes TLS of what connects.
+#[derive(Clone)]
+struct Shaking {
+    chassis: Chassis,
+    tls: Tls,
+    sender: mpsc::Sender<TlsStream<TcpStream>>,
+}
+
+impl Shaking {
+    async fn accept(self, listener: TcpListener) {
+        let (stop, slots) = (self.chassis.tasks.stop_token(), Arc::new(Semaphore::new(MAX_HANDSHAKES)));
+        loop {
+            let next = async {
+                let slot = slots.clone().acquire_owned().await;
+                (slot, listener.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let shake = self.clone().shake(stream, peer);
+                    self.chassis.tasks.spawn("internal handshake", async move {
+                        shake.await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    self.chassis.clock.sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn shake(self, stream: TcpStream, peer: SocketAddr) {
+        let _slower_then = stream.set_nodelay(true);
+        let handshake = TlsAcceptor::from(self.tls.server()).accept(stream);
+        match self.chassis.clock.timeout(HANDSHAKE_WITHIN, handshake).await {
+            Ok(Ok(stream)) => {
+                let _stopping = self.sender.send(stream).await;
+            }
+            Ok(Err(error)) => tracing::warn!(%peer, %error, "an internal connection was refused"),
+            Err(_) => tracing::warn!(%peer, "an internal connection did not finish its handshake"),
+        }
+    }
 }
 
 /// A server with our limits.
