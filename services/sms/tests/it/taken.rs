@@ -5,7 +5,7 @@ use std::time::Duration;
 use dialtone_chassis::Chassis;
 use dialtone_proto::bus::v1::{SmsSubmit, SmsTaken, sms_submit};
 use dialtone_proto::types::v1::FateKind;
-use dialtone_store::{Db, MemoryDisk, StoreUrl};
+use dialtone_store::{Db, MemoryDisk};
 
 use crate::peer::*;
 use crate::world::*;
@@ -128,9 +128,11 @@ async fn rows_after(age: Duration) -> Vec<Vec<u8>> {
     world.chassis.clock.sleep(Duration::from_secs(60)).await;
     // The process is stopped: its disk is read.
     world.stop().await;
-    let (chassis, tables) = (Chassis::for_tests(9), &["sms_taken", "dlr_map"]);
-    let db = Db::open(StoreUrl::memory(&disk), "sms", tables, 1, &chassis).expect("opens");
-    let rows = tables.map(|table| db.scan(table, .., usize::MAX).expect("read")).concat();
+    let db = Db::open_memory(&disk, dialtone_sms::SCHEMA, &Chassis::for_tests(9)).expect("opens");
+    let mut rows = Vec::new();
+    for table in ["sms_taken", "dlr_map"] {
+        rows.extend(db.walk(table, &[], usize::MAX).await.expect("read"));
+    }
     rows.into_iter().map(|(_, value)| value.to_vec()).collect()
 }
 
