@@ -3,6 +3,8 @@
 //! Another process may have an actor of the same user. So nothing is kept between messages, and whatever is decided is
 //! decided by replacing the head of the book as it was read: who comes second reads again.
 
+#[cfg(test)]
+mod contract;
 mod settle;
 mod sync;
 

@@ -157,3 +157,11 @@ impl Store {
         Ok(is_replaced.then_some(Seen { row, stored }))
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// How many rows a table has.
+    pub(crate) async fn rows(&self, table: &str) -> usize {
+        self.db.walk(table, &[], crate::limits::CHUNK_ROWS).await.expect("read").len()
+    }
+}

@@ -147,7 +147,8 @@ impl Book {
         let grown = there.iter().filter(|held| !held.is_in).count() as u64;
         let entry = |((hash, resolved), held): ((NumberHash, Resolved), Held)| {
             let Resolved { user, epoch, nickname } = resolved;
-            let is_new = !user.is_empty() && !(held.is_in && held.user == user);
+            let was_friend = held.is_in && held.user == user;
+            let is_new = !user.is_empty() && !was_friend;
             (hash, PendingEntry { user, epoch, nickname, is_fresh: fresh.contains(&hash), is_new })
         };
         let added = hashes().zip(resolved).zip(shown).map(entry).collect();

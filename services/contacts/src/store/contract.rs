@@ -1,8 +1,10 @@
 //! What every store of contacts does: the same functions over memory, over a folder and over a CQL server.
 
-use dialtone_chassis::Chassis;
+use std::sync::atomic::Ordering;
+
+use dialtone_chassis::{Chassis, SimWall};
 use dialtone_store::StoreUrl;
-use dialtone_vocab::{NumberHash, UserId};
+use dialtone_vocab::{NodeId, NumberHash, UserId};
 
 use super::{Chunk, Held, Holder, Store};
 use crate::limits::HOLDER_BUCKETS;
@@ -68,7 +70,7 @@ async fn a_large_book_is_read_through(url: &StoreUrl) {
     let number = |n: u16| {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&n.to_be_bytes());
-        let user = if n % 500 == 0 { BEN.to_vec() } else { Vec::new() };
+        let user = if n.is_multiple_of(500) { BEN.to_vec() } else { Vec::new() };
         (NumberHash::new(bytes), PendingEntry { user, epoch: u64::from(n % 3), ..Default::default() })
     };
     let numbers: Vec<_> = (1..=1_500).map(number).collect();
@@ -262,6 +264,29 @@ async fn a_block_is_decided_by_who_has_seen_the_head(url: &StoreUrl) {
     assert!(!facts.is_empty() && facts.iter().all(|(_, fact)| fact.on && fact.version == version));
 }
 
+async fn a_version_that_was_noted_and_never_decided_is_taken_for_nothing_after_hours(url: &StoreUrl) {
+    let wall = SimWall::new(3_600_000_000.into());
+    let chassis = Chassis::simulated(NodeId::new("test"), 1, wall.clone());
+    let [one, other] = two(url, &chassis).await;
+    let seen = one.block_head(ANNA).await.expect("read");
+    one.note_fact(ANNA, BEN, 1).await.expect("noted");
+    wall.fetch_add(2 * 3_600_000, Ordering::Relaxed);
+    assert!(other.facts().await.expect("read").is_empty(), "it may still be decided");
+    assert_eq!(one.block_head(ANNA).await.expect("read"), seen);
+    wall.fetch_add(2 * 3_600_000, Ordering::Relaxed);
+    assert!(other.facts().await.expect("read").is_empty(), "it is taken now");
+    let head = BlockHead { version: 1, count: 1 };
+    assert!(!one.put_block(&seen, &head, ANNA, BEN, true).await.expect("no error"), "too late");
+    let told = other.facts().await.expect("read");
+    assert!(told.len() == 1 && !told[0].1.on && told[0].1.version == 1);
+    other.drop_fact(&told[0].0).await.expect("dropped");
+    assert!(other.facts().await.expect("read").is_empty());
+    // Hours that are done with are not looked at again; later ones are.
+    block(&one, CARLA, true).await;
+    wall.fetch_add(99 * 3_600_000, Ordering::Relaxed);
+    assert_eq!(other.facts().await.expect("read").len(), 1);
+}
+
 suite! {
     friends_come_in_pages_of_their_generation
     a_large_book_is_read_through
@@ -274,4 +299,5 @@ suite! {
     what_was_asked_is_forgotten_with_its_time_only
     a_block_leaves_a_fact_until_that_version_is_taken
     a_block_is_decided_by_who_has_seen_the_head
+    a_version_that_was_noted_and_never_decided_is_taken_for_nothing_after_hours
 }
