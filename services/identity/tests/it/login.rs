@@ -14,13 +14,13 @@ use tonic::Status;
 use crate::world::*;
 
 impl World {
-    async fn challenge(&self, number: &str, device: u32) -> Vec<u8> {
+    pub(crate) async fn challenge(&self, number: &str, device: u32) -> Vec<u8> {
         let ask = proto::ChallengeRequest { number: typed(number), device };
         self.login().challenge(ask).await.expect("challenged").into_inner().nonce
     }
 
     /// Answers a challenge with the key made of `seed`.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         number: &str,
         device: u32,

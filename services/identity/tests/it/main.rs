@@ -3,6 +3,7 @@
 mod directory;
 mod login;
 mod registration;
+mod shared;
 mod sms;
 mod tokens;
 mod world;
