@@ -1,19 +1,21 @@
 //! SMS from phones: claimed by identity, a keyword, or a reply that finds its conversation. Answered when durable.
 
+mod claim;
+
 use std::collections::BTreeMap;
 
-use dialtone_bus::{Bus, Fan, subjects};
+use claim::Claimed;
+use dialtone_bus::{Bus, Fan};
 use dialtone_chassis::Chassis;
 use dialtone_log::{Back, Log, LogError, LogStore, Opened, Source, Write};
 use dialtone_proto::bus::v1::{
-    MoClaim, MoClaimed, Offer, OfferAnswers, OfferEntry, OfferedMessage, OfflineItem, Owner, SmsSubmit,
-    ToOffline, offer_entry, offline_item, sms_submit,
+    Offer, OfferAnswers, OfferEntry, OfferedMessage, OfflineItem, Owner, ToOffline, offer_entry, offline_item,
 };
 use dialtone_proto::log::v1::inbound_entry::Entry as Kind;
 use dialtone_proto::log::v1::{InboundEntry, InboundSms};
 use dialtone_proto::types::v1::Body;
 use dialtone_shards::Shards;
-use dialtone_vocab::{ClientSeq, DeviceId, LogId, MessageId, PhoneNumber, UserId};
+use dialtone_vocab::{ClientSeq, DeviceId, LogId, MessageId, UserId};
 use prost::Message as _;
 use rusmpp::CommandStatus;
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +24,8 @@ use crate::bridge::Bridge;
 use crate::early::Early;
 use crate::esme::Delivered;
 use crate::limits::{
-    CLAIM_WITHIN, DRAIN_WITHIN, EVENTS, INBOUND_EVERY, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN,
-    OWNER_EVERY, REPEAT_EVERY, SMS_PARTS,
+    DRAIN_WITHIN, EVENTS, INBOUND_EVERY, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, OWNER_EVERY,
+    REPEAT_EVERY, SMS_PARTS,
 };
 use crate::parts::{Parts, Put};
 use crate::results::Reported;
@@ -314,7 +316,7 @@ impl<'a> Owned<'a> {
         content: String,
         answers: Vec<oneshot::Sender<CommandStatus>>,
     ) {
-        let outcome = self.claim(from, to, &content).await;
+        let outcome = self.inbound.claim(from, to, &content).await;
         match outcome {
             Claimed::Done(event) => {
                 metrics::mo(event);
@@ -339,74 +341,6 @@ impl<'a> Owned<'a> {
                 self.answers.insert(idx, answers);
             }
         }
-    }
-
-    /// In this order: an open registration, a keyword, a reply; else nobody's.
-    async fn claim(&self, from: &str, to: &str, content: &str) -> Claimed {
-        let claim = MoClaim { from: from.to_owned(), to: to.to_owned(), text: content.to_owned() };
-        match self.inbound.bus.request::<_, MoClaimed>(&subjects::identity_mo(), claim, CLAIM_WITHIN).await {
-            Ok(MoClaimed { claimed: true }) => return Claimed::Done("claimed"),
-            Ok(MoClaimed { claimed: false }) => {}
-            Err(error) => {
-                tracing::debug!(%error, "identity can't be asked: the operator delivers it again");
-                return Claimed::Later;
-            }
-        }
-        let Ok(number) = PhoneNumber::parse_e164(from) else { return Claimed::Done("refused") };
-        match self.keyword(number, to, content).await {
-            Ok(Some(event)) => return Claimed::Done(event),
-            Ok(None) => {}
-            Err(()) => return Claimed::Later,
-        }
-        match self.inbound.bridge.store.route(self.inbound.bridge.key.hash(number), to).await {
-            Ok(Some(user)) => Claimed::Routed(user),
-            Ok(None) => Claimed::Done("refused"),
-            Err(_) => Claimed::Later,
-        }
-    }
-
-    /// STOP, START and HELP, alone and in any case. The answer comes from the number that was texted, which can be
-    /// answered.
-    async fn keyword(&self, from: PhoneNumber, to: &str, content: &str) -> Result<Option<&'static str>, ()> {
-        let answer = match content.trim().to_ascii_uppercase().as_str() {
-            "STOP" => {
-                self.inbound
-                    .bridge
-                    .store
-                    .opt_out(self.inbound.bridge.key.hash(from), true)
-                    .await
-                    .map_err(|_| ())?;
-                "You will get no more messages. START undoes this."
-            }
-            "START" => {
-                self.inbound
-                    .bridge
-                    .store
-                    .opt_out(self.inbound.bridge.key.hash(from), false)
-                    .await
-                    .map_err(|_| ())?;
-                "You will get messages again. STOP ends this."
-            }
-            "HELP" => {
-                "Somebody writes to you through Dialtone. Answer to this number to reply, STOP to get no more."
-            }
-            _ => return Ok(None),
-        };
-        let submit = SmsSubmit {
-            message_id: self.inbound.chassis.rng.bytes::<16>().to_vec(),
-            to: from.to_string(),
-            text: answer.to_owned(),
-            kind: sms_submit::Kind::Code.into(),
-            from_number: to.to_owned(),
-            ..SmsSubmit::default()
-        };
-        let taken = self.inbound.bridge.take(submit).await.map_err(|_| ())?;
-        if taken.refused.is_empty() {
-            return Ok(Some("keyword"));
-        }
-        // What it asks for is done, and that can't wait until there is room for an answer.
-        tracing::debug!(reason = taken.refused, "a keyword was obeyed and not answered");
-        Ok(Some("unanswered"))
     }
 
     fn kick(&mut self) {
@@ -517,14 +451,6 @@ impl<'a> Owned<'a> {
             Err(error) => tracing::error!(%error, "the inbound log could not be read"),
         }
     }
-}
-
-/// What became of a text.
-enum Claimed {
-    Done(&'static str),
-    Routed(UserId),
-    /// Can't be decided now: the operator delivers it again.
-    Later,
 }
 
 fn say(answer: oneshot::Sender<CommandStatus>, status: CommandStatus) {

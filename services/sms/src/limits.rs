@@ -148,6 +148,7 @@ mod tests {
             ("ids of receipts before their submit's answer", many(EARLY_RECEIPTS)),
             ("identity's claim of an SMS", seconds(CLAIM_WITHIN)),
             ("it is known that an SMS was taken", format!("{} days", TAKEN_KEEP.as_secs() / (24 * 3_600))),
+            ("what a process has left, until others take it", seconds(GONE_AFTER)),
             ("SMS on a handset", many(HANDSET_SMS)),
             ("parts that wait for a handset that is off", many(HANDSET_SMS)),
             ("characters that a handset sends", many(HANDSET_CHARS)),

@@ -23,7 +23,7 @@ const SYNC: &str = "/dialtone.contacts.v1.Contacts/Sync";
 const SESSION: &str = "/dialtone.edge.v1.Session/Connect";
 
 /// A gRPC message with its head.
-fn message(content: &[u8]) -> Bytes {
+pub(crate) fn message(content: &[u8]) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(content.len()).expect("small"));
@@ -31,22 +31,31 @@ fn message(content: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
+/// A call as it goes over the wire: the answer's bytes, or the refusal.
+pub(crate) async fn call(
+    routes: &Routes,
+    path: &str,
+    token: Option<&str>,
+    body: Bytes,
+) -> Result<Bytes, Status> {
+    let mut request = http::Request::post(path).version(http::Version::HTTP_2);
+    request = request.header("content-type", "application/grpc");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(Body::new(Full::new(body))).expect("a request");
+    let response = routes.clone().oneshot(request).await.expect("answered");
+    if let Some(status) = Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok) {
+        return Err(status);
+    }
+    let whole = response.into_body().collect().await?;
+    let status = whole.trailers().and_then(Status::from_header_map).expect("a status");
+    if status.code() == Code::Ok { Ok(whole.to_bytes()) } else { Err(status) }
+}
+
 impl World {
-    /// A call as it goes over the wire: the answer's bytes, or the refusal.
     async fn call(&self, path: &str, token: Option<&str>, body: Bytes) -> Result<Bytes, Status> {
-        let mut request = http::Request::post(path).version(http::Version::HTTP_2);
-        request = request.header("content-type", "application/grpc");
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let request = request.body(Body::new(Full::new(body))).expect("a request");
-        let response = self.routes.clone().oneshot(request).await.expect("answered");
-        if let Some(status) = Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok) {
-            return Err(status);
-        }
-        let whole = response.into_body().collect().await?;
-        let status = whole.trailers().and_then(Status::from_header_map).expect("a status");
-        if status.code() == Code::Ok { Ok(whole.to_bytes()) } else { Err(status) }
+        call(&self.routes, path, token, body).await
     }
 
     async fn refused(&self, path: &str, token: Option<&str>, body: Bytes) -> Status {

@@ -130,6 +130,18 @@ pub(crate) async fn start(setup: Setup) -> World {
     let bus = Bus::local(&chassis);
     let services = ["routing", "offline", "sms", "identity"];
     let shards = Shards::start(&chassis, &bus, &services, &[]).await.expect("shards");
+    let url = StoreUrl::memory(&setup.disk);
+    start_in(chassis, bus, shards, url, setup).await
+}
+
+/// Starts the service in a process that is there already, over any store.
+pub(crate) async fn start_in(
+    chassis: Chassis,
+    bus: Bus,
+    shards: Shards,
+    url: StoreUrl,
+    setup: Setup,
+) -> World {
     let routing = bus.subscribe(&subjects::routing(&chassis.node)).await.expect("subscribed");
     let offline = bus.subscribe(&subjects::offline(&chassis.node)).await.expect("subscribed");
     let identity = Identity::default();
@@ -144,7 +156,7 @@ pub(crate) async fn start(setup: Setup) -> World {
         })
     });
     let dial = setup.dial.unwrap_or(by_hand);
-    let (url, secrets) = (StoreUrl::memory(&setup.disk), Secrets::for_tests());
+    let secrets = Secrets::for_tests();
     let sms = dialtone_sms::start(&chassis, &bus, &shards, &secrets, url, &setup.config, dial).await;
     World {
         routes: sms.expect("starts").routes,

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::authority::{Authority, Desk};
-use crate::process::{ask, ask_until, serve_tls};
+use crate::process::{SOON, ask, ask_until, serve_tls};
 
 const HERE: &str = "127.0.0.1";
 /// 2026-01-01, as unix milliseconds.
@@ -87,7 +87,8 @@ async fn whoever_shows_no_certificate_is_not_served() {
     let name = ServerName::try_from(HERE).expect("a name");
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect(name, stream).await.expect("the server is believed");
-    let error = stream.read_u8().await.expect_err("refused");
+    let answer = server.chassis.clock.timeout(SOON, stream.read_u8()).await;
+    let error = answer.expect("it is told").expect_err("refused");
     assert!(error.to_string().contains("CertificateRequired"), "{error}");
 }
 
