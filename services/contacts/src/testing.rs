@@ -30,7 +30,7 @@ pub(crate) async fn keyspace() -> Option<StoreUrl> {
     // A server that has just started, or makes many, may take longer over it than a request may.
     let mut made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
     for _ in 0..MIGRATE_TRIES {
-        if let Err(StoreError::Unreachable { .. }) = made {
+        if let Err(StoreError::Unreachable { .. } | StoreError::Unknown { .. }) = made {
             made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
         }
     }

@@ -17,8 +17,11 @@ use tonic::{Request, Response, Status};
 use super::Book;
 use crate::bus::Teller;
 use crate::handle::{NewOwner, Shared, SyncAnswer, SyncAsk};
+use crate::limits::BOOK_NUMBERS;
 use crate::peers;
+use crate::rows::BookRow;
 use crate::state;
+use crate::store::{Held, Holder};
 use crate::testing::{suite, two};
 
 const ANNA: UserId = UserId::new([1; 16]);
@@ -276,15 +279,36 @@ async fn a_chunk_over_a_head_that_was_replaced_meanwhile_is_made_again(url: &Sto
     identity.meanwhile(forget(other.clone()));
     one.synced(&[], &[CARLA_NUMBER], &[]).await;
     assert_eq!((other.friends().await, other.size().await), (vec![CARLA], 1));
-    // What was noted in between belongs to a generation that is over, and goes when it is asked for.
+    for table in ["contact_of", "asked"] {
+        assert_eq!(one.store().rows(table).await, 1, "{table}: nothing is left of what came to nothing");
+    }
+    assert_eq!(one.store().rows("contact").await, 3, "a number, whose it is, and that it was told");
+    // What a process that died has noted for a generation that is over goes when it is found.
     let hash = one.shared.number_key.hash(PhoneNumber::parse_e164(CARLA_NUMBER).expect("a number"));
     let number = PhoneNumber::parse_e164(CARLA_NUMBER).expect("a number");
     let owner = NewOwner { number, user: Some(BEN), epoch: 2, nickname: String::new() };
+    one.store().note(Holder { user: ANNA, generation: 1 }, [hash]).await.expect("noted");
+    assert_eq!(one.store().rows("contact_of").await, 2);
     for holder in one.store().holders(hash, 1, None, 9).await.expect("read") {
         one.number_has(&owner, hash, holder.generation, false).await.expect("taken");
     }
-    assert_eq!(one.store().holders(hash, 1, None, 9).await.expect("read").len(), 1);
+    assert_eq!(one.store().rows("contact_of").await, 1);
+    assert_eq!(one.store().held(ANNA, 1, hash).await.expect("read"), Held::default());
     assert_eq!(other.friends().await, [BEN]);
+}
+
+async fn a_book_of_which_too_much_was_removed_is_sent_whole(url: &StoreUrl) {
+    let World { one, other, .. } = world(url, 9).await;
+    let base = one.synced(&[], &[BEN_NUMBER, NOBODY], &[]).await;
+    let base = one.synced(&base, &[], &[NOBODY]).await;
+    let head = one.settled().await.expect("settled").head;
+    assert_eq!(head.row.removed, 1);
+    let row = BookRow { removed: BOOK_NUMBERS, ..head.row.clone() };
+    one.store().replace_book(ANNA, &head, row).await.expect("written").expect("nobody else is there");
+    assert_eq!(reason(other.sync(ask(&base, &[CARLA_NUMBER], &[])).await), Reason::SyncBaseUnknown);
+    let base = other.synced(&[], &[BEN_NUMBER], &[]).await;
+    other.synced(&base, &[CARLA_NUMBER], &[]).await;
+    assert_eq!(other.friends().await, [BEN, CARLA]);
 }
 
 async fn nothing_is_left_of_a_book_that_was_forgotten(url: &StoreUrl) {
@@ -328,6 +352,7 @@ suite! {
     two_at_once_do_not_overdraw_the_budget
     a_fact_that_another_process_hears_while_identity_answers_is_not_missed
     a_chunk_over_a_head_that_was_replaced_meanwhile_is_made_again
+    a_book_of_which_too_much_was_removed_is_sent_whole
     nothing_is_left_of_a_book_that_was_forgotten
     blocks_of_two_processes_at_once_all_count
 }

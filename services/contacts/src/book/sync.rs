@@ -95,10 +95,19 @@ impl Book {
         match self.store().replace_book(self.user, head, row).await? {
             Some(head) => Ok(Some(self.answer(reading, &head.row, &chunk))),
             None => {
-                self.store().drop_pending(self.user, &at).await?;
+                self.give_up(&at, target.generation).await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Takes back a chunk that came to nothing, and its notes if their generation was over before they were written.
+    async fn give_up(&self, at: &ChunkRow, generation: u64) -> Result<(), StoreError> {
+        self.store().drop_pending(self.user, at).await?;
+        if state::is_over(&self.store().book(self.user).await?, generation) {
+            self.store().drop_generation(self.user, generation).await?;
+        }
+        Ok(())
     }
 
     /// Numbers never asked about before, if the budget allows them. Those of a chunk that was answered, never

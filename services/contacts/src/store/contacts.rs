@@ -121,9 +121,11 @@ impl Store {
         Ok(rows.iter().filter_map(holder).collect())
     }
 
-    /// A generation that counts no more holds nothing.
+    /// A generation that counts no more holds nothing: what was noted after its end goes.
     pub(crate) async fn drop_holder(&self, hash: NumberHash, holder: Holder) -> Result<()> {
-        let batch = Batch::new().delete("contact_of", holder_key(hash, holder));
+        let batch = Batch::new()
+            .delete("contact_of", holder_key(hash, holder))
+            .delete("contact", number_key(holder.user, holder.generation, hash));
         self.db.commit(batch).await.map(|_applied| ())
     }
 
