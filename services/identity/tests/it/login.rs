@@ -53,7 +53,13 @@ impl World {
         Ok(self.login().with_key(ask).await?.into_inner().logged_in.expect("logged in"))
     }
 
-    async fn with_code(&self, flow: &[u8], code: &str, key: &[u8], name: &str) -> Result<Outcome, Status> {
+    pub(crate) async fn with_code(
+        &self,
+        flow: &[u8],
+        code: &str,
+        key: &[u8],
+        name: &str,
+    ) -> Result<Outcome, Status> {
         let ask = proto::WithCodeRequest {
             flow_id: flow.to_vec(),
             code: code.to_owned(),

@@ -2,6 +2,7 @@
 
 mod directory;
 mod login;
+mod lost;
 mod registration;
 mod shared;
 mod sms;
