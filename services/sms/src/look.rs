@@ -1,5 +1,9 @@
 //! What this process has in hand, and its looks around for what nobody has: left by processes that are gone, or not
 //! written when the store could not be reached.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the door, tasks of single SMS and the looker share it, for a look each"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

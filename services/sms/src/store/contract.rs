@@ -302,7 +302,7 @@ async fn what_is_past_its_time_is_swept_in_steps_behind_what_stays(url: &StoreUr
         let key = store.take(&taken, NODE, at).await.expect("no error").expect("taken");
         let mut sms = store.sms(&id).await.expect("read").expect("taken");
         match n {
-            _ if n == SWEEP_ROWS - 2 => return,
+            _ if n == SWEEP_ROWS - 2 => {}
             _ if n == SWEEP_ROWS - 1 => assert!(store.submitting(&mut sms, NODE).await.expect("written")),
             _ => {
                 assert!(store.submitted(&mut sms, &[n.to_string()], None).await.expect("written"));

@@ -4,7 +4,7 @@ use dialtone_chassis::Chassis;
 use dialtone_store::scylla::{Scylla, ScyllaConfig};
 use dialtone_store::{MemoryDisk, StoreError, StoreUrl};
 use dialtone_vocab::NodeId;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use super::super::SCHEMA;
 
@@ -14,12 +14,12 @@ const TRIES: usize = 20;
 /// A keyspace that nobody else has, if there is a server. One is made at a time: servers make one table at a time anyway,
 /// and who waits for that runs into a time-out.
 async fn keyspace() -> Option<StoreUrl> {
-    static ONE: Mutex<()> = Mutex::const_new(());
+    static ONE: Semaphore = Semaphore::const_new(1);
     let nodes = dialtone_testkit::cql_nodes("sms over a CQL server")?;
     let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
     let (config, chassis) =
         (ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() }, Chassis::for_tests(1));
-    let _turn = ONE.lock().await;
+    let _turn = ONE.acquire().await.expect("open");
     for _ in 0..TRIES {
         match Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await {
             Err(StoreError::Unreachable { .. } | StoreError::Unknown { .. }) => {}
