@@ -111,7 +111,7 @@ impl Book {
         let book = self.store().book(self.user).await?;
         let of = Holder { user: self.user, generation };
         if state::is_over(&book, generation) {
-            return self.store().drop_holder(hash, of).await;
+            return self.store().drop_notes(of, [hash]).await;
         }
         let held = self.store().held(self.user, generation, hash).await?;
         if !held.is_noted || owner.epoch <= held.epoch {

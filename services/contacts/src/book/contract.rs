@@ -19,7 +19,7 @@ use crate::bus::Teller;
 use crate::handle::{NewOwner, Shared, SyncAnswer, SyncAsk};
 use crate::limits::BOOK_NUMBERS;
 use crate::peers;
-use crate::rows::BookRow;
+use crate::rows::{BookRow, ChunkRow};
 use crate::state;
 use crate::store::{Held, Holder};
 use crate::testing::{suite, two};
@@ -283,11 +283,18 @@ async fn a_chunk_over_a_head_that_was_replaced_meanwhile_is_made_again(url: &Sto
         assert_eq!(one.store().rows(table).await, 1, "{table}: nothing is left of what came to nothing");
     }
     assert_eq!(one.store().rows("contact").await, 3, "a number, whose it is, and that it was told");
-    // What a process that died has noted for a generation that is over goes when it is found.
-    let hash = one.shared.number_key.hash(PhoneNumber::parse_e164(CARLA_NUMBER).expect("a number"));
     let number = PhoneNumber::parse_e164(CARLA_NUMBER).expect("a number");
+    let hash = one.shared.number_key.hash(number);
+    // What was noted after its generation went is taken back by who did it.
+    let late = Holder { user: ANNA, generation: 1 };
+    one.store().note(late, [hash]).await.expect("noted");
+    one.give_up(&ChunkRow { over: 0, token: vec![7; 16] }, late, [hash].into_iter())
+        .await
+        .expect("taken back");
+    assert_eq!((one.store().rows("contact_of").await, one.store().rows("contact").await), (1, 3));
+    // What a process that died has noted for a generation that is over goes when it is found.
     let owner = NewOwner { number, user: Some(BEN), epoch: 2, nickname: String::new() };
-    one.store().note(Holder { user: ANNA, generation: 1 }, [hash]).await.expect("noted");
+    one.store().note(late, [hash]).await.expect("noted");
     assert_eq!(one.store().rows("contact_of").await, 2);
     for holder in one.store().holders(hash, 1, None, 9).await.expect("read") {
         one.number_has(&owner, hash, holder.generation, false).await.expect("taken");

@@ -95,17 +95,22 @@ impl Book {
         match self.store().replace_book(self.user, head, row).await? {
             Some(head) => Ok(Some(self.answer(reading, &head.row, &chunk))),
             None => {
-                self.give_up(&at, target.generation).await?;
+                self.give_up(&at, of, reading.numbers.keys().copied()).await?;
                 Ok(None)
             }
         }
     }
 
     /// Takes back a chunk that came to nothing, and its notes if their generation was over before they were written.
-    async fn give_up(&self, at: &ChunkRow, generation: u64) -> Result<(), StoreError> {
+    pub(super) async fn give_up(
+        &self,
+        at: &ChunkRow,
+        of: Holder,
+        noted: impl Iterator<Item = NumberHash>,
+    ) -> Result<(), StoreError> {
         self.store().drop_pending(self.user, at).await?;
-        if state::is_over(&self.store().book(self.user).await?, generation) {
-            self.store().drop_generation(self.user, generation).await?;
+        if state::is_over(&self.store().book(self.user).await?, of.generation) {
+            self.store().drop_notes(of, noted).await?;
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ async fn holders_are_found_by_number(url: &StoreUrl) {
     let second = store.holders(hash(5), 1, first.last().copied(), 2).await.expect("read");
     assert_eq!(second, [book_of(near, 1)]);
     assert_eq!(store.holders(hash(5), 2, None, 9).await.expect("read"), [book_of(BEN, 1)]);
-    store.drop_holder(hash(5), book_of(ANNA, 1)).await.expect("dropped");
+    store.drop_notes(book_of(ANNA, 1), [hash(5)]).await.expect("dropped");
     let left = store.holders(hash(5), 1, None, 9).await.expect("read");
     assert_eq!(left, [book_of(ANNA, 2), book_of(near, 1)]);
     assert_eq!(store.holders(hash(7), 1, None, 9).await.expect("read"), []);
