@@ -83,7 +83,7 @@ impl Keeper {
             match kept.map_or_else(|| self.network.channel(&url), Ok) {
                 Ok(channel) => drop(ways.insert(node, (url, channel))),
                 Err(error) => {
-                    tracing::warn!(%node, %error, "a process says that it is where it can't be reached")
+                    tracing::warn!(%node, %error, "a process says that it is where it can't be reached");
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Secrets, listen, server};
+use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Network, Secrets, listen, server};
 use dialtone_gateway::Peers;
 use dialtone_gateway::limits::MAX_UNARY_BYTES;
 use dialtone_proto::offline::v1 as offline;
@@ -236,8 +236,9 @@ async fn services_in_other_processes_are_reached_and_missed_in_the_same_words() 
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let joined = server::join(vec![(&["dialtone.offline.v1.Inbox"], slow_inbox(&chassis))]);
     listen::serve(&chassis, listener, joined, "inbox");
-    let inbox = Channel::remote(&url).expect("a url");
-    let peers = Peers { contacts: Channel::remote(NOWHERE).expect("a url"), ..peers(inbox) };
+    let network = Network::new(&chassis, None);
+    let inbox = network.channel(&url).expect("a url");
+    let peers = Peers { contacts: network.channel(NOWHERE).expect("a url"), ..peers(inbox) };
     let world = open(chassis, FakePeers::default(), peers, true).await;
     let token = world.token(1);
     let path = "/dialtone.offline.v1.Inbox/GetCursor";

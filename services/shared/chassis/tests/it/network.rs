@@ -1,5 +1,6 @@
 //! Channels to several processes: they come and go, their names stand for others, and calls go on.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
@@ -108,6 +109,32 @@ async fn a_name_may_be_unknown_at_first_and_stand_for_others_later() {
     name.is(&[]);
     ask_until(&chassis, &channel, 40, all_of(&[2])).await;
     drop(one);
+}
+
+#[tokio::test]
+async fn a_process_that_stops_in_order_costs_no_call() {
+    let chassis = chassis();
+    let (one, two) = (Process::new(1).await, Process::new(2).await);
+    let urls = format!("{},{}", one.url(), two.url());
+    let channel = Network::new(&chassis, None).channel(&urls).expect("urls");
+    ask_until(&chassis, &channel, 40, all_of(&[1, 2])).await;
+    let is_over = Cell::new(false);
+    let callers = join_all((0..16).map(async |_| {
+        let mut answers = Vec::new();
+        while !is_over.get() {
+            answers.push(ask(&channel, 2).await);
+        }
+        answers
+    }));
+    let stops = async {
+        one.has_begun(&chassis, one.begun() + 100).await;
+        one.stop().await;
+        two.has_begun(&chassis, two.begun() + 100).await;
+        is_over.set(true);
+    };
+    let (answers, ()) = tokio::join!(callers, stops);
+    let answers = answers.concat();
+    assert!(all_of(&[1, 2])(&answers), "{:?}", answers.iter().find(|answer| answer.is_err()));
 }
 
 #[tokio::test]

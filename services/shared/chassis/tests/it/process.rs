@@ -51,6 +51,7 @@ impl Health for Named {
 
 pub(crate) struct Process {
     runtime: Option<Runtime>,
+    chassis: Chassis,
     begun: Arc<AtomicUsize>,
     pub(crate) addr: SocketAddr,
 }
@@ -62,8 +63,14 @@ impl Process {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let begun = Arc::default();
         let named = Named { number, clock: chassis.clock.clone(), begun: Arc::clone(&begun) };
-        let addr = runtime.spawn(async move { serve(&chassis, named, addr, None).await });
-        Self { addr: addr.await.expect("served"), runtime: Some(runtime), begun }
+        let for_server = chassis.clone();
+        let addr = runtime.spawn(async move { serve(&for_server, named, addr, None).await });
+        Self { addr: addr.await.expect("served"), runtime: Some(runtime), chassis, begun }
+    }
+
+    /// It ends in order.
+    pub(crate) async fn stop(self) {
+        assert!(self.chassis.tasks.shutdown(SOON).await, "it ends");
     }
 
     /// Until so many calls have begun here.
