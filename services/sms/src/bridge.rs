@@ -238,7 +238,8 @@ impl Bridge {
             if sms.row.progress >= Progress::Submitted as u32 {
                 return self.follow(&sms, key).await;
             }
-            if self.is_elsewhere(&sms.row.node) {
+            if !self.is_to_see_to(&sms.row.node) {
+                // Another process has it, that is there or was a moment ago.
                 return Ok(());
             }
             if sms.row.is(Progress::Submitting) {
@@ -274,12 +275,6 @@ impl Bridge {
                 Err(Unsent { .. }) => return self.ended(&mut sms, key, FateKind::SmsUnknown, "").await,
             }
         }
-    }
-
-    /// Whether another process that is there has it.
-    fn is_elsewhere(&self, node: &str) -> bool {
-        node != self.chassis.node.as_str()
-            && self.shards.nodes("sms").iter().any(|alive| alive.as_str() == node)
     }
 
     /// After the store could not do something: waits, if the same may be possible a moment later.

@@ -79,6 +79,12 @@ struct Owned<'a> {
     writes: mpsc::Sender<Wrote>,
 }
 
+/// The inbound log as it was opened, and what of it is open.
+struct Found {
+    opened: Opened,
+    open: Vec<(u64, InboundSms)>,
+}
+
 type Wrote = (Write, Result<(), LogError>);
 
 impl Inbound {
@@ -101,36 +107,67 @@ impl Inbound {
             logs,
             early: Early::default(),
         };
-        let opened = match inbound.logs.open(&OWNER, chassis.clock.now()).await {
-            Err(LogError::NotOwner) => None,
-            opened => Some(opened?),
-        };
+        let opened = inbound.open().await?;
         let (sender, answers) = mpsc::channel(EVENTS);
         let doors = Doors { delivered, answers };
         chassis.tasks.spawn("sms inbound", inbound.run(opened, doors));
         Ok(Answers(sender))
     }
 
-    async fn run(mut self, mut opened: Option<Opened>, mut doors: Doors) {
-        while let Some(log) = match opened.take() {
-            Some(opened) => Some(opened),
-            None => self.until_owner(&mut doors).await,
-        } {
-            match Owned::restored(&mut self, log).await {
-                Ok((owned, writes)) => {
-                    if owned.run(&mut doors, writes).await.is_none() {
-                        return;
-                    }
-                    tracing::info!("another process is to have the inbound log");
+    /// The log with everything since the floor that was not taken by its receiver yet; `None` while it is another's.
+    async fn open(&self) -> Result<Option<Found>, LogError> {
+        let opened = match self.logs.open(&OWNER, self.chassis.clock.now()).await {
+            Err(LogError::NotOwner) => return Ok(None),
+            opened => opened?,
+        };
+        let open = self.since(&opened.log, opened.marks.get("floor").max(1), |_| true).await?;
+        Ok(Some(Found { opened, open }))
+    }
+
+    /// The settled SMS from an entry on that are wanted.
+    async fn since(
+        &self,
+        log: &Log,
+        mut from: u64,
+        wanted: impl Fn(&InboundSms) -> bool,
+    ) -> Result<Vec<(u64, InboundSms)>, LogError> {
+        let now = self.chassis.clock.now();
+        let mut found = Vec::new();
+        while from <= log.tail() {
+            let page = self.logs.read(log.id(), from, log.tail(), EVENTS, now).await?;
+            for entry in &page.entries {
+                if let Ok(InboundEntry { entry: Some(Kind::Sms(sms)) }) =
+                    InboundEntry::decode(&entry.content[..])
+                    && wanted(&sms)
+                {
+                    found.push((entry.idx, sms));
                 }
-                Err(error) => tracing::error!(%error, "the inbound log could not be read"),
             }
+            from = page.next(from);
+        }
+        Ok(found)
+    }
+
+    async fn run(mut self, mut opened: Option<Found>, mut doors: Doors) {
+        loop {
+            let found = match opened.take() {
+                Some(found) => found,
+                None => match self.until_owner(&mut doors).await {
+                    Some(found) => found,
+                    None => return,
+                },
+            };
+            let (owned, writes) = Owned::restored(&mut self, found);
+            if owned.run(&mut doors, writes).await.is_none() {
+                return;
+            }
+            tracing::info!("the inbound log is let go");
         }
     }
 
     /// Until the log is ours; `None` when the process stops. What is delivered meanwhile the operator delivers again,
     /// and what inboxes answer they answer whoever has the log.
-    async fn until_owner(&self, doors: &mut Doors) -> Option<Opened> {
+    async fn until_owner(&self, doors: &mut Doors) -> Option<Found> {
         let (stop, clock) = (self.chassis.tasks.stop_token(), &self.chassis.clock);
         let mut again_at = clock.instant() + OWNER_EVERY;
         loop {
@@ -138,12 +175,15 @@ impl Inbound {
                 biased;
                 () = stop.cancelled() => return None,
                 () = clock.sleep_until(again_at) => {
-                    match self.logs.open(&OWNER, clock.now()).await {
-                        Ok(opened) => return Some(opened),
-                        Err(LogError::NotOwner) => {}
-                        Err(error) => tracing::warn!(%error, "the inbound log can't be opened now"),
-                    }
-                    again_at = clock.instant() + OWNER_EVERY;
+                    let pause = match self.open().await {
+                        Ok(Some(found)) => return Some(found),
+                        Ok(None) => OWNER_EVERY,
+                        Err(error) => {
+                            tracing::error!(%error, "the inbound log can't be opened now");
+                            REPEAT_EVERY
+                        }
+                    };
+                    again_at = clock.instant() + pause;
                 }
                 deliver = doors.delivered.recv() => say(deliver?.answer, CommandStatus::EsmeRxTAppn),
                 answers = doors.answers.recv() => drop(answers?),
@@ -153,12 +193,9 @@ impl Inbound {
 }
 
 impl<'a> Owned<'a> {
-    /// The log with everything since the floor that was not taken by its receiver yet.
-    async fn restored(
-        inbound: &'a mut Inbound,
-        opened: Opened,
-    ) -> Result<(Self, mpsc::Receiver<Wrote>), LogError> {
+    fn restored(inbound: &'a mut Inbound, found: Found) -> (Self, mpsc::Receiver<Wrote>) {
         let (writes, wrote) = mpsc::channel(EVENTS);
+        let Found { opened, open } = found;
         let mut owned = Self {
             inbound,
             log: opened.log,
@@ -173,33 +210,8 @@ impl<'a> Owned<'a> {
                 owned.sources.insert(receiver, Source::new(settled));
             }
         }
-        for (idx, sms) in owned.since(opened.marks.get("floor").max(1), |_| true).await? {
-            owned.opened(idx, sms);
-        }
-        Ok((owned, wrote))
-    }
-
-    /// The settled SMS from an entry on that are wanted.
-    async fn since(
-        &self,
-        mut from: u64,
-        wanted: impl Fn(&InboundSms) -> bool,
-    ) -> Result<Vec<(u64, InboundSms)>, LogError> {
-        let (log, now) = (&self.log, self.inbound.chassis.clock.now());
-        let mut found = Vec::new();
-        while from <= log.tail() {
-            let page = self.inbound.logs.read(log.id(), from, log.tail(), EVENTS, now).await?;
-            for entry in &page.entries {
-                if let Ok(InboundEntry { entry: Some(Kind::Sms(sms)) }) =
-                    InboundEntry::decode(&entry.content[..])
-                    && wanted(&sms)
-                {
-                    found.push((entry.idx, sms));
-                }
-            }
-            from = page.next(from);
-        }
-        Ok(found)
+        open.into_iter().for_each(|(idx, sms)| owned.opened(idx, sms));
+        (owned, wrote)
     }
 
     fn opened(&mut self, idx: u64, sms: InboundSms) {
@@ -442,7 +454,8 @@ impl<'a> Owned<'a> {
     async fn lost(&mut self, receiver: UserId, taken: u64) {
         tracing::error!("a receiver lost what it had taken: a defect; it is offered again");
         metrics::receiver_lost();
-        match self.since(taken + 1, |sms| sms.receiver == receiver.as_bytes()).await {
+        let hers = |sms: &InboundSms| sms.receiver == receiver.as_bytes();
+        match self.inbound.since(&self.log, taken + 1, hers).await {
             Ok(again) => {
                 self.sources.insert(receiver, Source::new(taken));
                 again.into_iter().for_each(|(idx, sms)| self.opened(idx, sms));

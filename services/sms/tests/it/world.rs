@@ -19,7 +19,7 @@ use dialtone_shards::Shards;
 use dialtone_sms::centre::{self, Centre};
 use dialtone_sms::{Config, Dial, Wire};
 use dialtone_store::{MemoryDisk, StoreUrl};
-use dialtone_vocab::{Reason, UserId};
+use dialtone_vocab::{NodeId, Reason, UserId};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
@@ -125,8 +125,12 @@ pub(crate) fn telemetry() -> &'static Telemetry {
 }
 
 pub(crate) async fn start(setup: Setup) -> World {
-    telemetry();
-    let chassis = Chassis::for_tests(1);
+    start_as("test", setup).await
+}
+
+/// Starts a process of some name.
+pub(crate) async fn start_as(node: &str, setup: Setup) -> World {
+    let chassis = Chassis { node: NodeId::new(node), ..Chassis::for_tests(1) };
     let bus = Bus::local(&chassis);
     let services = ["routing", "offline", "sms", "identity"];
     let shards = Shards::start(&chassis, &bus, &services, &[]).await.expect("shards");
@@ -142,6 +146,7 @@ pub(crate) async fn start_in(
     url: StoreUrl,
     setup: Setup,
 ) -> World {
+    telemetry();
     let routing = bus.subscribe(&subjects::routing(&chassis.node)).await.expect("subscribed");
     let offline = bus.subscribe(&subjects::offline(&chassis.node)).await.expect("subscribed");
     let identity = Identity::default();
