@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -61,13 +61,29 @@ pub async fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener
 /// the runtime ends (a graceful shutdown alone hangs on any open stream).
 pub fn serve(chassis: &Chassis, listener: TcpListener, routes: Routes, name: &'static str) {
     let stop = chassis.tasks.stop_token();
-    let incoming = TcpListenerStream::new(listener);
+    let incoming = incoming(listener);
     chassis.tasks.spawn(name, async move {
         let server = server().add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled());
         if let Err(error) = server.await {
             tracing::error!(%error, name, "the server ended");
         }
     });
+}
+
+/// What connects. The framework sets no options of connections that it did not accept itself.
+fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    TcpListenerStream::new(listener).inspect(|accepted| {
+        if let Ok(stream) = accepted {
+            send_at_once(stream);
+        }
+    })
+}
+
+/// An answer does not wait until the one before it was acknowledged.
+fn send_at_once(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delays");
+    }
 }
 
 /// As [`serve`], for other processes of the deployment: with `tls` whoever connects must show a certificate of its
@@ -126,7 +142,7 @@ impl Shaking {
     }
 
     async fn shake(self, stream: TcpStream, peer: SocketAddr) {
-        let _slower_then = stream.set_nodelay(true);
+        send_at_once(&stream);
         let handshake = TlsAcceptor::from(self.tls.server()).accept(stream);
         match self.chassis.clock.timeout(HANDSHAKE_WITHIN, handshake).await {
             Ok(Ok(stream)) => {
@@ -148,12 +164,20 @@ pub fn server() -> Server {
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
-        .tcp_nodelay(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn answers_leave_at_once() {
+        let listener =
+            bind(SocketAddr::from(([127, 0, 0, 1], 0)), "gateway.listen").await.expect("a free port");
+        let _client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        let accepted = Box::pin(incoming(listener)).next().await.expect("one").expect("accepted");
+        assert!(accepted.nodelay().expect("an option"));
+    }
 
     #[tokio::test]
     async fn a_port_in_use_names_port_and_setting() {
