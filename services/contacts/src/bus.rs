@@ -107,7 +107,7 @@ async fn tell_blocks(handle: Handle, bus: Bus) {
 /// Whether nothing is left to tell.
 async fn tell_round(handle: &Handle, bus: &Bus) -> bool {
     loop {
-        let facts = match handle.shared.store.facts() {
+        let facts = match handle.shared.store.facts().await {
             Ok(facts) if facts.is_empty() => return true,
             Ok(facts) => facts,
             Err(error) => {
@@ -118,7 +118,7 @@ async fn tell_round(handle: &Handle, bus: &Bus) -> bool {
         for (key, fact) in facts {
             let asked =
                 bus.request::<_, FactTaken>(&subjects::offline_fact(), fact.clone(), FACT_WITHIN).await;
-            if asked.is_err() || handle.shared.store.drop_fact(&key, &fact).await.is_err() {
+            if asked.is_err() || handle.shared.store.drop_fact(&key).await.is_err() {
                 metrics::fact("block", "again");
                 return false;
             }

@@ -1,13 +1,7 @@
 //! What contacts refuses.
 
 use dialtone_chassis::Error;
-use dialtone_store::StoreError;
 use dialtone_vocab::Reason;
-
-pub(crate) fn store(error: &StoreError) -> Error {
-    tracing::error!(%error, "the store of contacts");
-    Error::new(Reason::StoreUnavailable, "the store can't be used now")
-}
 
 pub(crate) fn busy() -> Error {
     Error::new(Reason::Busy, "too much is waiting, try again")

@@ -7,16 +7,18 @@ use dialtone_chassis::{Chassis, Error, NumberKey};
 use dialtone_proto::contacts::v1::{EntryVerdict, Friend};
 use dialtone_proto::types::v1::{TypedNumber, UserRef};
 use dialtone_shards::Hive;
+use dialtone_store::StoreError;
 use dialtone_vocab::{NumberHash, PhoneNumber, Reason, UserId};
 use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Notify, oneshot};
 
 use crate::book::{Answer, Book, ToBook};
 use crate::bus::Teller;
 use crate::error;
-use crate::limits::{BOOK_WITHIN, CLEAN_STEP, FACT_FAN};
+use crate::limits::{BOOK_WITHIN, CLEAN_STEP, FACT_FAN, FACT_SWEEP, HOLDER_BUCKETS, READS_AT_ONCE};
 use crate::peers::Directory;
-use crate::store::Store;
+use crate::store::{Holder, Store};
 
 /// What all books share. Cheap to clone.
 #[derive(Clone)]
@@ -88,9 +90,9 @@ impl Handle {
         Self { shared, books, blocked: Arc::new(Notify::new()) }
     }
 
-    /// Something was blocked or unblocked since this was last awaited.
+    /// Something was blocked or unblocked since this was last awaited, or may have been in a process that died then.
     pub(crate) async fn new_block(&self) {
-        self.blocked.notified().await;
+        let _by_itself = self.shared.chassis.clock.timeout(FACT_SWEEP, self.blocked.notified()).await;
     }
 
     async fn ask<T>(&self, user: UserId, message: impl FnOnce(Answer<T>) -> ToBook) -> Result<T, Error> {
@@ -129,11 +131,13 @@ impl Handle {
 
     async fn tell_mutual(&self, user: UserId, number: PhoneNumber, friends: Vec<UserId>) {
         let hash = self.shared.number_key.hash(number);
-        let knows = |friend: &UserId| {
-            let book = self.shared.store.book(*friend)?;
-            self.shared.store.contact(*friend, book.generation, hash).map(|row| row.is_some())
+        let knows = |friend: UserId| async move {
+            let book = self.shared.store.book(friend).await?;
+            let held = self.shared.store.held(friend, book.generation, hash).await?;
+            Ok::<_, StoreError>(held.is_in.then_some(friend))
         };
-        let friends: Vec<_> = friends.into_iter().filter(|friend| knows(friend).unwrap_or(false)).collect();
+        let known = stream::iter(friends.into_iter().map(knows)).buffered(READS_AT_ONCE);
+        let friends: Vec<_> = known.filter_map(|known| async { known.ok().flatten() }).collect().await;
         if friends.is_empty() {
             return;
         }
@@ -161,9 +165,11 @@ impl Handle {
         last: Option<NumberHash>,
         limit: usize,
     ) -> Result<(Vec<Friend>, Option<NumberHash>), Error> {
-        let fail = |error| error::store(&error);
-        let book = self.shared.store.book(user).map_err(fail)?;
-        let rows = self.shared.store.friends(user, book.generation, last, limit).map_err(fail)?;
+        let book = self.shared.store.book(user).await?;
+        if book.owed.is_some() {
+            self.ask(user, ToBook::Settle).await?;
+        }
+        let rows = self.shared.store.friends(user, book.generation, last, limit).await?;
         let next = rows.last().map(|(hash, _)| *hash).filter(|_| rows.len() == limit);
         let users: Vec<_> = rows.iter().map(|(_, friend)| *friend).collect();
         if users.is_empty() {
@@ -190,38 +196,47 @@ impl Handle {
         Ok(())
     }
 
-    /// Whether `by` blocks `user`.
-    pub(crate) fn blocks(&self, by: UserId, user: UserId) -> Result<bool, Error> {
-        self.shared.store.blocks(by, user).map_err(|error| error::store(&error))
+    /// Whether of each pair the first blocks the second.
+    pub(crate) async fn blocks(&self, pairs: Vec<(UserId, UserId)>) -> Result<Vec<bool>, Error> {
+        let reads = pairs.into_iter().map(|(by, user)| self.shared.store.blocks(by, user));
+        Ok(stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?)
     }
 
     /// A number has another owner: every book that holds it is told, durably, before this returns.
     pub(crate) async fn number_has(&self, owner: NewOwner) -> Result<(), Error> {
-        let fail = |error| error::store(&error);
         let hash = self.shared.number_key.hash(owner.number);
         let known = match owner.user {
-            Some(user) => self.all_friends(user).map_err(fail)?,
+            Some(user) => self.all_friends(user).await?,
             None => BTreeSet::new(),
         };
-        let mut last = None;
-        loop {
-            let holders = self.shared.store.holders(hash, last, FACT_FAN).map_err(fail)?;
-            let Some(end) = holders.last().copied() else { return Ok(()) };
-            last = Some(end);
-            let told = holders.into_iter().map(|holder| {
-                let (owner, mutual) = (owner.clone(), known.contains(&holder));
-                self.ask(holder, move |answer| ToBook::NumberHas { owner, hash, mutual, answer })
-            });
-            join_all(told).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+        for bucket in 0..HOLDER_BUCKETS {
+            let mut last: Option<Holder> = None;
+            loop {
+                let holders = self.shared.store.holders(hash, bucket, last, FACT_FAN).await?;
+                let Some(end) = holders.last() else { break };
+                last = Some(*end);
+                let told = holders.into_iter().map(|Holder { user, generation }| {
+                    let (owner, mutual) = (owner.clone(), known.contains(&user));
+                    self.ask(user, move |answer| ToBook::NumberHas {
+                        owner,
+                        hash,
+                        generation,
+                        mutual,
+                        answer,
+                    })
+                });
+                join_all(told).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+            }
         }
+        Ok(())
     }
 
     /// Whom a user has among its friends.
-    fn all_friends(&self, user: UserId) -> Result<BTreeSet<UserId>, dialtone_store::StoreError> {
-        let book = self.shared.store.book(user)?;
+    async fn all_friends(&self, user: UserId) -> Result<BTreeSet<UserId>, StoreError> {
+        let book = self.shared.store.book(user).await?;
         let (mut all, mut last) = (BTreeSet::new(), None);
         loop {
-            let page = self.shared.store.friends(user, book.generation, last, CLEAN_STEP)?;
+            let page = self.shared.store.friends(user, book.generation, last, CLEAN_STEP).await?;
             let Some((end, _)) = page.last() else { return Ok(all) };
             last = Some(*end);
             all.extend(page.iter().map(|(_, friend)| *friend));

@@ -10,8 +10,9 @@
 //!        offline.fact: a blocks b, until answered    ◄────────┘
 //! ```
 //!
-//! At rest there are keyed hashes of numbers and nothing else of them. What a book says is decided in the actor of its
-//! user, one thing after the other; what was synced counts when the client has acknowledged that it stored the answer.
+//! At rest there are keyed hashes of numbers and nothing else of them. What becomes of a book is decided by replacing its
+//! head in the store; the actor of its user is there so that a process does not stand in its own way. What was synced
+//! counts when the client has acknowledged that it stored the answer.
 
 mod book;
 mod bus;
@@ -25,6 +26,8 @@ mod rows;
 mod rpc;
 mod state;
 mod store;
+#[cfg(test)]
+mod testing;
 
 use dialtone_bus::Bus;
 use dialtone_chassis::{Channel, Chassis, LocalRoutes, Secrets, server};
@@ -33,6 +36,7 @@ use dialtone_store::{Db, StoreError, StoreUrl};
 
 pub use config::Config;
 use handle::{Handle, Shared};
+pub use store::SCHEMA;
 use store::Store;
 
 /// Why contacts did not start.
@@ -72,7 +76,7 @@ pub async fn start(
     config: &Config,
     peers: Peers,
 ) -> Result<Contacts, StartError> {
-    let store = Store::new(Db::open(url, "contacts", store::TABLES, store::SCHEMA, chassis)?);
+    let store = Store::new(Db::open(url, SCHEMA, chassis).await?, chassis.clock.clone());
     let shared = Shared {
         chassis: chassis.clone(),
         store: store.clone(),

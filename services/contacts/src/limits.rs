@@ -36,3 +36,23 @@ pub const FACT_WITHIN: Duration = Duration::from_secs(2);
 pub const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause between tries.
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Between two looks for facts that another process left.
+pub const FACT_SWEEP: Duration = Duration::from_secs(60);
+/// How long back facts are looked for after a start, in hours.
+pub const FACT_HOURS: u32 = 31 * 24;
+/// Notes of facts of one hour that are looked at in one round.
+pub const FACT_SCAN: usize = 1_000;
+/// Hours after which whoever noted a fact and did not decide it never will.
+pub const FACT_SETTLED_HOURS: u32 = 2;
+/// Rows of a chunk at most.
+pub const CHUNK_ROWS: usize = 2 * SYNC_ENTRIES;
+/// Numbers that are written together: with three rows each below a hundred rows.
+pub const STEP_ITEMS: usize = 32;
+/// Batches of numbers that are written at the same time.
+pub const STEPS_AT_ONCE: usize = 4;
+/// Rows that are read at the same time for one request.
+pub const READS_AT_ONCE: usize = 64;
+/// How often a change is tried that another process was ahead of.
+pub const CHANGE_TRIES: usize = 8;
+/// Parts into which the books that hold a number are cut.
+pub const HOLDER_BUCKETS: u8 = 16;

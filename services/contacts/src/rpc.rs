@@ -124,10 +124,9 @@ impl Graph for Door {
             return Err(error::too_large("too many subjects", MAY_SEE_BATCH as u64).into());
         }
         let viewer = user("viewer", &viewer)?;
-        let may = |subject: &Vec<u8>| -> Result<bool, Error> {
-            Ok(!self.handle.blocks(user("subjects", subject)?, viewer)?)
-        };
-        let may = subjects.iter().map(may).collect::<Result<_, _>>()?;
+        let pair = |subject: &Vec<u8>| Ok((user("subjects", subject)?, viewer));
+        let pairs = subjects.iter().map(pair).collect::<Result<_, Error>>()?;
+        let may = self.handle.blocks(pairs).await?.into_iter().map(|blocks| !blocks).collect();
         Ok(Response::new(internal::MaySeeResponse { may }))
     }
 
@@ -139,10 +138,9 @@ impl Graph for Door {
         if pairs.len() > BLOCKS_BATCH {
             return Err(error::too_large("too many pairs", BLOCKS_BATCH as u64).into());
         }
-        let blocked = |pair: &internal::Pair| -> Result<bool, Error> {
-            self.handle.blocks(user("by", &pair.by)?, user("user", &pair.user)?)
-        };
-        let blocked = pairs.iter().map(blocked).collect::<Result<_, _>>()?;
+        let pair = |pair: &internal::Pair| Ok((user("by", &pair.by)?, user("user", &pair.user)?));
+        let pairs = pairs.iter().map(pair).collect::<Result<_, Error>>()?;
+        let blocked = self.handle.blocks(pairs).await?;
         Ok(Response::new(internal::BlocksResponse { blocked }))
     }
 }

@@ -7,7 +7,7 @@ use dialtone_proto::contacts::v1::Verdict;
 use dialtone_vocab::{NumberHash, PhoneNumber, UnixMillis};
 
 use crate::limits::BUDGET_PERIOD;
-use crate::rows::{BookRow, BudgetRow};
+use crate::rows::{BookRow, BudgetRow, OwedRow, PendingRow};
 
 /// A number as typed, read with its own region or else the request's.
 pub(crate) fn read(text: &str, own_region: &str, region: &str) -> Result<PhoneNumber, Verdict> {
@@ -49,6 +49,7 @@ pub(crate) fn place(book: &BookRow, replaces: bool, more: bool) -> Placed {
         book.last_generation += 1;
         book.building = book.last_generation;
         book.building_size = 0;
+        book.removed = 0;
     }
     let generation = if book.building == 0 { book.generation } else { book.building };
     if book.building != 0 && !more {
@@ -59,12 +60,57 @@ pub(crate) fn place(book: &BookRow, replaces: bool, more: bool) -> Placed {
     Placed { generation, book }
 }
 
-/// A book from which everything is to go.
-pub(crate) fn forgotten(book: &BookRow) -> BookRow {
-    let mut dropping = book.dropping.clone();
+/// Charges the budget for a chunk that was answered.
+fn charge(book: &mut BookRow, pending: &PendingRow, now: UnixMillis) {
+    if pending.fresh > 0 {
+        book.budget = Some(charged(&book.budget.unwrap_or_default(), pending.fresh, now));
+    }
+}
+
+/// A book with another chunk pending. One that was answered and is given up is charged, and is owed to what was asked.
+pub(crate) fn answered(book: &BookRow, pending: PendingRow, now: UnixMillis) -> BookRow {
+    let mut after = book.clone();
+    if let Some(old) = after.pending.replace(pending) {
+        charge(&mut after, &old, now);
+        after.owed = Some(OwedRow { chunk: Some(old.chunk), ..OwedRow::default() });
+    }
+    after
+}
+
+/// A book whose pending chunk is acknowledged: it is charged, counts from now on, and is owed to the generation.
+pub(crate) fn acknowledged(book: &BookRow, pending: &PendingRow, now: UnixMillis) -> BookRow {
+    let Placed { generation, book: mut after } = place(book, pending.base.is_empty(), pending.more);
+    charge(&mut after, pending, now);
+    let size = if after.generation == generation { &mut after.size } else { &mut after.building_size };
+    *size = (*size + pending.grown).saturating_sub(pending.shrunk);
+    after.removed += pending.shrunk;
+    after.chunks += 1;
+    after.base.clone_from(&pending.chunk.token);
+    after.pending = None;
+    after.owed = Some(OwedRow { chunk: Some(pending.chunk.clone()), generation, number: after.chunks });
+    after
+}
+
+/// A book from which everything is to go, also what a chunk may have noted in the generation to come.
+pub(crate) fn forgotten(book: &BookRow, now: UnixMillis) -> BookRow {
+    let mut after = book.clone();
+    if let Some(pending) = &book.pending {
+        charge(&mut after, pending, now);
+    }
+    let mut dropping = after.dropping;
     drop_generation(&mut dropping, book.generation);
     drop_generation(&mut dropping, book.building);
-    BookRow { last_generation: book.last_generation, dropping, ..BookRow::default() }
+    drop_generation(&mut dropping, book.last_generation + 1);
+    BookRow {
+        last_generation: book.last_generation + 1,
+        dropping,
+        chunks: book.chunks,
+        owed: Some(OwedRow::default()),
+        swept: book.swept,
+        budget: after.budget,
+        forgotten: book.forgotten + 1,
+        ..BookRow::default()
+    }
 }
 
 fn drop_generation(dropping: &mut Vec<u64>, generation: u64) {
@@ -76,6 +122,24 @@ fn drop_generation(dropping: &mut Vec<u64>, generation: u64) {
 /// The generations that hold something now.
 pub(crate) fn live(book: &BookRow) -> impl Iterator<Item = u64> {
     [book.generation, book.building].into_iter().filter(|generation| *generation != 0)
+}
+
+/// Whether a generation counted or was begun, and never will count again. Once true it stays so.
+pub(crate) fn is_over(book: &BookRow, generation: u64) -> bool {
+    generation <= book.last_generation && live(book).all(|live| live != generation)
+}
+
+/// A book once what is owed is written.
+pub(crate) fn paid(book: &BookRow) -> BookRow {
+    let swept = book.pending.as_ref().map_or(book.version, |pending| pending.chunk.over);
+    BookRow { owed: None, swept, ..book.clone() }
+}
+
+/// Versions of the head over which chunks may have been prepared that nothing will come of: each was prepared to replace
+/// that version, and that has been replaced by another.
+pub(crate) fn to_sweep(book: &BookRow) -> impl Iterator<Item = u64> {
+    let kept = book.pending.as_ref().map(|pending| pending.chunk.over);
+    (book.swept..book.version).filter(move |over| Some(*over) != kept)
 }
 
 /// Of the removed numbers those that the same chunk doesn't add.
@@ -138,7 +202,7 @@ mod tests {
                 let replaces = replaces || live(&book).next().is_none();
                 let placed = place(&book, replaces, more);
                 prop_assert!(live(&placed.book).any(|generation| generation == placed.generation));
-                book = if forget { forgotten(&placed.book) } else { placed.book };
+                book = if forget { forgotten(&placed.book, UnixMillis(0)) } else { placed.book };
                 let mut all: Vec<_> = live(&book).chain(book.dropping.iter().copied()).collect();
                 all.sort_unstable();
                 prop_assert_eq!(all, (1..=book.last_generation).collect::<Vec<_>>());

@@ -1,37 +1,64 @@
 //! The tables of contacts.
 //!
-//! | table | key | value |
-//! |---|---|---|
-//! | `book` | user | [`BookRow`] |
-//! | `contact` | user, generation, number hash | [`ContactRow`] |
-//! | `friend` | user, generation, number hash | the friend: 16 bytes |
-//! | `contact_of` | number hash, user | nothing: the book may hold the number |
-//! | `pending` | user | [`PendingRow`] |
-//! | `asked` | user, number hash | nothing |
-//! | `budget` | user | [`BudgetRow`] |
-//! | `block` | by, user | nothing |
-//! | `block_head` | by | [`BlockHead`] |
-//! | `fact` | by, user | `BlockFact`, not yet taken |
+//! | table | partition | conditional | key | value |
+//! |---|---|---|---|---|
+//! | `book` | user | yes | user | [`BookRow`]: what counts of the other tables |
+//! | `contact` | user, generation | no | …, number hash | a number that grows: in the book or not, by the chunk that said so last |
+//! | | | | …, number hash, epoch | whose the number is since then: 16 bytes, or empty: nobody's |
+//! | | | | …, number hash, epoch, 1 | the book's owner was told that |
+//! | `contact_of` | number hash, bucket | no | …, user, generation | nothing: that generation of the book may hold the number |
+//! | `pending` | user, version of `book` | no | …, token, 0, number hash | [`PendingEntry`](crate::rows::PendingEntry): a number that a chunk adds |
+//! | | | | …, token, 1, number hash | nothing: a number that it removes |
+//! | `asked` | user, times forgotten | no | …, number hash | nothing |
+//! | `block` | by | yes | by | [`BlockHead`](crate::rows::BlockHead) |
+//! | | | | by, user | nothing |
+//! | `fact` | hour | no | …, by, user, version | nothing: that version of by's blocks is still to be told |
+//!
+//! # Who may write what, and when
+//! Several processes may work on one book. Only the conditional rows decide; each is replaced as a whole, by whoever
+//! has seen what it was. All other rows are written so that writing them again, later, or by two says the same:
+//!
+//! - A row of `contact` about a number's user names the epoch of that binding, and what belongs to an epoch is true for
+//!   ever; the highest one counts. Whether a number is in the book is said by the chunk with the highest number, and the
+//!   store keeps the maximum. So a writer that comes late changes nothing, and nobody need keep it from writing.
+//! - A generation counts if the head says so, and never again once it doesn't: then its rows may go, by anybody.
+//! - The numbers of a chunk stand in `pending` under a token before the head names it; what no head names is swept.
 
+mod blocks;
+mod contacts;
 #[cfg(test)]
 mod contract;
+mod pending;
 
-use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use dialtone_proto::bus::v1::BlockFact;
-use dialtone_store::{Batch, Db, StoreError};
-use dialtone_vocab::{NumberHash, UserId};
+use dialtone_chassis::Clock;
+use dialtone_store::{Batch, Db, Schema, StoreError, Table};
+use dialtone_vocab::UserId;
+use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 
-use crate::limits::{CLEAN_STEP, FACT_BATCH};
-use crate::rows::{BlockHead, BookRow, BudgetRow, ContactRow, PendingRow};
+use crate::limits::{STEP_ITEMS, STEPS_AT_ONCE};
+use crate::rows::BookRow;
+pub(crate) use contacts::{Held, Holder};
+pub(crate) use pending::Chunk;
 
-/// The tables.
-pub(crate) const TABLES: &[&str] =
-    &["book", "contact", "friend", "contact_of", "pending", "asked", "budget", "block", "block_head", "fact"];
-/// Their meaning.
-pub(crate) const SCHEMA: u32 = 1;
+/// What contacts keeps.
+pub const SCHEMA: Schema = Schema {
+    service: "contacts",
+    tables: &[
+        Table::of_rows("book").conditional(),
+        Table::new("contact", 24),
+        Table::new("contact_of", 17),
+        Table::new("pending", 24),
+        Table::new("asked", 24),
+        Table::new("block", 16).conditional(),
+        Table::new("fact", 4),
+    ],
+    version: 2,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -39,200 +66,102 @@ type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Clone)]
 pub(crate) struct Store {
     db: Db,
+    clock: Clock,
+    /// The hour before which no fact is left.
+    oldest: Arc<AtomicU32>,
 }
 
-fn entry(user: UserId, generation: u64, hash: NumberHash) -> Vec<u8> {
-    [user.as_bytes().as_slice(), &generation.to_be_bytes(), hash.as_bytes()].concat()
+/// A row that decides, as it was read: it is replaced only if it is still that.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seen<M> {
+    pub(crate) row: M,
+    stored: Option<Bytes>,
 }
 
-fn pair(first: &[u8; 16], second: &[u8; 16]) -> Vec<u8> {
-    [first.as_slice(), second].concat()
-}
-
-fn after(prefix: &[u8], last: Option<&[u8; 16]>) -> Bound<Vec<u8>> {
-    match last {
-        None => Bound::Included([prefix, &[0; 16]].concat()),
-        Some(last) => Bound::Excluded([prefix, last.as_slice()].concat()),
-    }
-}
-
-/// The last 16 bytes of a key.
-fn tail(key: &[u8]) -> Option<[u8; 16]> {
-    key.last_chunk::<16>().copied()
+/// A part of a table's partition, and what comes after it in a key.
+fn join<const N: usize>(parts: [&[u8]; N]) -> Vec<u8> {
+    parts.concat()
 }
 
 impl Store {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { db }
+    pub(crate) fn new(db: Db, clock: Clock) -> Self {
+        Self { db, clock, oldest: Arc::default() }
     }
 
-    fn row<M: Message + Default>(&self, table: &'static str, key: &[u8]) -> Result<Option<M>> {
-        let corrupt = |_| StoreError::Corrupt { table: table.to_owned() };
-        self.db.get(table, key)?.map(|value| M::decode(value).map_err(corrupt)).transpose()
-    }
-
-    /// Writes; a batch without conditions always applies.
-    pub(crate) async fn commit(&self, batch: Batch) -> Result<()> {
-        self.db.commit(batch).await.map(|_applied| ())
-    }
-
-    pub(crate) fn book(&self, user: UserId) -> Result<BookRow> {
-        Ok(self.row("book", user.as_bytes())?.unwrap_or_default())
-    }
-
-    pub(crate) fn put_book(batch: Batch, user: UserId, row: &BookRow) -> Batch {
-        batch.put("book", user.as_bytes(), row.encode_to_vec())
-    }
-
-    pub(crate) fn contact(
+    /// Writes items, so many with each batch and so many batches at a time. Some may be written if it fails.
+    async fn in_steps<T>(
         &self,
-        user: UserId,
-        generation: u64,
-        hash: NumberHash,
-    ) -> Result<Option<ContactRow>> {
-        self.row("contact", &entry(user, generation, hash))
-    }
-
-    /// Puts a number into a book, and among its friends or not.
-    pub(crate) fn put_contact(
-        batch: Batch,
-        user: UserId,
-        generation: u64,
-        hash: NumberHash,
-        row: &ContactRow,
-    ) -> Batch {
-        let key = entry(user, generation, hash);
-        let batch = batch.put("contact", key.clone(), row.encode_to_vec());
-        if row.user.is_empty() || row.user == user.as_bytes() {
-            batch.delete("friend", key)
-        } else {
-            batch.put("friend", key, row.user.clone())
+        items: impl IntoIterator<Item = T>,
+        add: impl Fn(Batch, T) -> Batch,
+    ) -> Result<()> {
+        let mut batches = vec![Batch::new()];
+        for (index, item) in items.into_iter().enumerate() {
+            if index % STEP_ITEMS == 0 {
+                batches.push(Batch::new());
+            }
+            let batch = batches.pop().unwrap_or_default();
+            batches.push(add(batch, item));
         }
+        let commits =
+            batches.into_iter().filter(|batch| !batch.is_empty()).map(|batch| self.db.commit(batch));
+        stream::iter(commits)
+            .buffer_unordered(STEPS_AT_ONCE)
+            .try_for_each(|_always_applied| std::future::ready(Ok(())))
+            .await
     }
 
-    pub(crate) fn drop_contact(batch: Batch, user: UserId, generation: u64, hash: NumberHash) -> Batch {
-        let key = entry(user, generation, hash);
-        batch.delete("contact", key.clone()).delete("friend", key)
+    fn seen<M: Message + Default>(table: &'static str, stored: Option<Bytes>) -> Result<Seen<M>> {
+        let corrupt = |_| StoreError::Corrupt { table: table.to_owned() };
+        let row = stored.clone().map(M::decode).transpose().map_err(corrupt)?.unwrap_or_default();
+        Ok(Seen { row, stored })
     }
 
-    /// Numbers of a generation, at most a clean-up's step.
-    pub(crate) fn numbers(&self, user: UserId, generation: u64) -> Result<Vec<NumberHash>> {
-        let prefix = [user.as_bytes().as_slice(), &generation.to_be_bytes()].concat();
-        let rows = self.db.scan_prefix("contact", &prefix, CLEAN_STEP)?;
-        Ok(rows.iter().filter_map(|(key, _)| tail(key).map(NumberHash::new)).collect())
+    /// Replaces a row that decides, together with `with`, if it is still what was seen.
+    async fn replace<M: Message>(
+        &self,
+        table: &'static str,
+        key: &[u8],
+        seen: &Seen<M>,
+        row: &M,
+        with: Batch,
+    ) -> Result<bool> {
+        let batch = match &seen.stored {
+            None => Batch::new().expect_absent(table, key),
+            Some(stored) => Batch::new().expect_value(table, key, stored.to_vec()),
+        };
+        let batch = batch.put(table, key, row.encode_to_vec()).and(with);
+        Ok(self.db.commit(batch).await?.is_applied())
     }
 
-    /// Friends in the order of their numbers' hashes.
-    pub(crate) fn friends(
+    /// The head of a book, for who only looks.
+    pub(crate) async fn book(&self, user: UserId) -> Result<BookRow> {
+        Ok(Self::seen("book", self.db.get("book", user.as_bytes()).await?)?.row)
+    }
+
+    /// The head of a book, for who replaces it.
+    pub(crate) async fn book_to_change(&self, user: UserId) -> Result<Seen<BookRow>> {
+        Self::seen("book", self.db.get_serial("book", user.as_bytes()).await?)
+    }
+
+    /// Replaces the head of a book by `row` with the next version; what stands then, or `None` if it was no longer what
+    /// was seen.
+    pub(crate) async fn replace_book(
         &self,
         user: UserId,
-        generation: u64,
-        last: Option<NumberHash>,
-        limit: usize,
-    ) -> Result<Vec<(NumberHash, UserId)>> {
-        let prefix = [user.as_bytes().as_slice(), &generation.to_be_bytes()].concat();
-        let end = Bound::Included([prefix.as_slice(), &[0xff; 16]].concat());
-        let start = after(&prefix, last.as_ref().map(NumberHash::as_bytes));
-        let rows = self.db.scan("friend", (start, end), limit)?;
-        let friend = |(key, value): &(Bytes, Bytes)| {
-            Some((NumberHash::new(tail(key)?), UserId::from_slice(value).ok()?))
-        };
-        Ok(rows.iter().filter_map(friend).collect())
+        seen: &Seen<BookRow>,
+        mut row: BookRow,
+    ) -> Result<Option<Seen<BookRow>>> {
+        row.version = seen.row.version + 1;
+        let is_replaced = self.replace("book", user.as_bytes(), seen, &row, Batch::new()).await?;
+        let stored = Some(Bytes::from(row.encode_to_vec()));
+        Ok(is_replaced.then_some(Seen { row, stored }))
     }
+}
 
-    pub(crate) fn note_holder(batch: Batch, hash: NumberHash, user: UserId) -> Batch {
-        batch.put("contact_of", pair(hash.as_bytes(), user.as_bytes()), [])
-    }
-
-    pub(crate) fn drop_holder(batch: Batch, hash: NumberHash, user: UserId) -> Batch {
-        batch.delete("contact_of", pair(hash.as_bytes(), user.as_bytes()))
-    }
-
-    /// Users whose books may hold a number, in order.
-    pub(crate) fn holders(
-        &self,
-        hash: NumberHash,
-        last: Option<UserId>,
-        limit: usize,
-    ) -> Result<Vec<UserId>> {
-        let end = Bound::Included(pair(hash.as_bytes(), &[0xff; 16]));
-        let start = after(hash.as_bytes(), last.as_ref().map(UserId::as_bytes));
-        let rows = self.db.scan("contact_of", (start, end), limit)?;
-        Ok(rows.iter().filter_map(|(key, _)| tail(key).map(UserId::new)).collect())
-    }
-
-    pub(crate) fn pending(&self, user: UserId) -> Result<Option<PendingRow>> {
-        self.row("pending", user.as_bytes())
-    }
-
-    pub(crate) fn put_pending(batch: Batch, user: UserId, row: &PendingRow) -> Batch {
-        batch.put("pending", user.as_bytes(), row.encode_to_vec())
-    }
-
-    pub(crate) fn drop_pending(batch: Batch, user: UserId) -> Batch {
-        batch.delete("pending", user.as_bytes())
-    }
-
-    pub(crate) fn was_asked(&self, user: UserId, hash: NumberHash) -> Result<bool> {
-        Ok(self.db.get("asked", &pair(user.as_bytes(), hash.as_bytes()))?.is_some())
-    }
-
-    pub(crate) fn budget(&self, user: UserId) -> Result<BudgetRow> {
-        Ok(self.row("budget", user.as_bytes())?.unwrap_or_default())
-    }
-
-    /// Notes numbers as asked, and what is used of the budget now.
-    pub(crate) fn charge(
-        batch: Batch,
-        user: UserId,
-        hashes: impl IntoIterator<Item = NumberHash>,
-        budget: &BudgetRow,
-    ) -> Batch {
-        let batch = batch.put("budget", user.as_bytes(), budget.encode_to_vec());
-        hashes
-            .into_iter()
-            .fold(batch, |batch, hash| batch.put("asked", pair(user.as_bytes(), hash.as_bytes()), []))
-    }
-
-    /// Forgets which numbers a user ever asked about; what is used of the budget stays.
-    pub(crate) async fn forget_asked(&self, user: UserId) -> Result<()> {
-        let all = pair(user.as_bytes(), &[0; 16])..=pair(user.as_bytes(), &[0xff; 16]);
-        self.db.delete_range("asked", all).await.map(|_rows| ())
-    }
-
-    pub(crate) fn blocks(&self, by: UserId, user: UserId) -> Result<bool> {
-        Ok(self.db.get("block", &pair(by.as_bytes(), user.as_bytes()))?.is_some())
-    }
-
-    pub(crate) fn block_head(&self, by: UserId) -> Result<BlockHead> {
-        Ok(self.row("block_head", by.as_bytes())?.unwrap_or_default())
-    }
-
-    /// A block or its end, with the fact that tells it.
-    pub(crate) fn put_block(head: &BlockHead, by: UserId, user: UserId, on: bool) -> Batch {
-        let key = pair(by.as_bytes(), user.as_bytes());
-        let fact = BlockFact { by: by.to_vec(), user: user.to_vec(), on, version: head.version };
-        let batch = Batch::new().put("block_head", by.as_bytes(), head.encode_to_vec()).put(
-            "fact",
-            key.clone(),
-            fact.encode_to_vec(),
-        );
-        if on { batch.put("block", key, []) } else { batch.delete("block", key) }
-    }
-
-    /// Facts that nobody has taken yet.
-    pub(crate) fn facts(&self) -> Result<Vec<(Bytes, BlockFact)>> {
-        let rows = self.db.scan("fact", .., FACT_BATCH)?;
-        let decode = |(key, value): (Bytes, Bytes)| {
-            let corrupt = |_| StoreError::Corrupt { table: "fact".into() };
-            Ok((key, BlockFact::decode(value).map_err(corrupt)?))
-        };
-        rows.into_iter().map(decode).collect()
-    }
-
-    /// A fact was taken; a newer one of the same pair stays.
-    pub(crate) async fn drop_fact(&self, key: &[u8], fact: &BlockFact) -> Result<()> {
-        let batch = Batch::new().expect_value("fact", key, fact.encode_to_vec()).delete("fact", key);
-        self.db.commit(batch).await.map(|_applied_or_newer| ())
+#[cfg(test)]
+impl Store {
+    /// How many rows a table has.
+    pub(crate) async fn rows(&self, table: &str) -> usize {
+        self.db.walk(table, &[], crate::limits::CHUNK_ROWS).await.expect("read").len()
     }
 }

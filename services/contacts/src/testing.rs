@@ -2,10 +2,12 @@
 
 use dialtone_chassis::Chassis;
 use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_store::{Db, StoreUrl};
+use dialtone_store::{Db, StoreError, StoreUrl};
 use dialtone_vocab::NodeId;
 
 use crate::store::{SCHEMA, Store};
+
+const MIGRATE_TRIES: u32 = 5;
 
 pub(crate) async fn open(url: &StoreUrl, chassis: &Chassis) -> Store {
     let db = Db::open(url.clone(), SCHEMA, chassis).await.expect("opens");
@@ -24,8 +26,15 @@ pub(crate) async fn keyspace() -> Option<StoreUrl> {
     let nodes = dialtone_testkit::cql_nodes("contacts over a CQL server")?;
     let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
     let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-    let made = Scylla::migrate(&config, &[SCHEMA], 1, &Chassis::for_tests(1)).await;
-    assert_eq!(made, Ok(true), "a new one");
+    let chassis = Chassis::for_tests(1);
+    // A server that has just started, or makes many, may take longer over it than a request may.
+    let mut made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
+    for _ in 0..MIGRATE_TRIES {
+        if let Err(StoreError::Unreachable { .. } | StoreError::Unknown { .. }) = made {
+            made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
+        }
+    }
+    made.expect("a keyspace");
     Some(StoreUrl::Scylla(Scylla::open(&config).await.expect("opens")))
 }
 

@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use crate::ended::Ended;
 use crate::limits::MAX_UNARY_BYTES;
+use crate::owners::Ways;
 
 /// The head of a gRPC message: whether it is compressed, and its length.
 const MESSAGE_HEAD: usize = 5;
@@ -27,6 +28,8 @@ pub(crate) enum Door {
     Open,
     /// Everything else; the service behind checks the same token again.
     Token,
+    /// As `Token`; what this service keeps of a user is with the process that owns the user.
+    Owner(&'static str),
     /// The session stream: a token too, and its own limit for each of its frames.
     Stream,
 }
@@ -45,6 +48,7 @@ pub(crate) struct Forward {
     verifier: Verifier,
     ended: Ended,
     clock: Clock,
+    ways: Ways,
 }
 
 impl Forward {
@@ -54,10 +58,11 @@ impl Forward {
         verifier: Verifier,
         ended: Ended,
         clock: Clock,
+        ways: Ways,
     ) -> Self {
         let targets =
             services.into_iter().map(|(name, channel, door)| (name, Target { channel, door })).collect();
-        Self { targets: Arc::new(targets), verifier, ended, clock }
+        Self { targets: Arc::new(targets), verifier, ended, clock, ways }
     }
 
     /// The full names of the public services.
@@ -68,11 +73,15 @@ impl Forward {
     fn admit(&self, request: &Request<Body>) -> Result<Target, tonic::Status> {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         let target = self.targets.get(service).cloned();
-        let target = target.ok_or_else(|| tonic::Status::unimplemented("no such public service"))?;
+        let mut target = target.ok_or_else(|| tonic::Status::unimplemented("no such public service"))?;
         if target.door != Door::Open {
             let token = bearer(request.headers())
                 .ok_or_else(|| Error::new(Reason::TokenMissing, "this call needs an access token"))?;
-            self.ended.check(&self.verifier.verify(token, self.clock.now())?)?;
+            let caller = self.verifier.verify(token, self.clock.now())?;
+            self.ended.check(&caller)?;
+            if let Door::Owner(service) = target.door {
+                target.channel = self.ways.to_owner(service, caller.user).unwrap_or(target.channel);
+            }
         }
         Ok(target)
     }

@@ -18,6 +18,7 @@ mod handle;
 pub mod limits;
 mod metrics;
 mod outer;
+mod owners;
 mod registry;
 mod rpc;
 mod state;
@@ -26,7 +27,7 @@ mod unreadable;
 mod watch;
 
 use dialtone_bus::{Bus, BusError};
-use dialtone_chassis::{Channel, Chassis, Secrets, server};
+use dialtone_chassis::{Channel, Chassis, Network, Secrets, server};
 use dialtone_shards::Shards;
 use tonic::service::Routes;
 
@@ -34,6 +35,7 @@ pub use config::Config;
 use ended::Ended;
 use forward::{Door, Forward};
 use handle::Handle;
+use owners::Ways;
 use registry::Registry;
 
 /// The services behind the door.
@@ -57,7 +59,7 @@ pub struct Gateway {
     pub routes: Routes,
 }
 
-/// Starts the gateway; the caller serves [`Gateway::routes`].
+/// As [`start_among`], where each service has one process.
 ///
 /// # Errors
 /// When the bus can't be subscribed to.
@@ -68,6 +70,36 @@ pub async fn start(
     secrets: &Secrets,
     config: &Config,
     peers: Peers,
+) -> Result<Gateway, BusError> {
+    start_with(chassis, bus, shards, secrets, config, peers, Ways::none()).await
+}
+
+/// Starts the gateway; the caller serves [`Gateway::routes`]. What a service keeps by user is asked of the process that
+/// owns the caller, over `network`; of `peers` where that is not known.
+///
+/// # Errors
+/// When the bus can't be subscribed to.
+pub async fn start_among(
+    chassis: &Chassis,
+    bus: &Bus,
+    shards: &Shards,
+    secrets: &Secrets,
+    config: &Config,
+    peers: Peers,
+    network: &Network,
+) -> Result<Gateway, BusError> {
+    let ways = Ways::start(chassis, shards, network);
+    start_with(chassis, bus, shards, secrets, config, peers, ways).await
+}
+
+async fn start_with(
+    chassis: &Chassis,
+    bus: &Bus,
+    shards: &Shards,
+    secrets: &Secrets,
+    config: &Config,
+    peers: Peers,
+    ways: Ways,
 ) -> Result<Gateway, BusError> {
     let (registry, ended) = (Registry::new(limits::MAX_SESSIONS), Ended::default());
     let owners = bus::owners(bus);
@@ -81,14 +113,15 @@ pub async fn start(
             ("dialtone.identity.v1.Login", peers.identity.clone(), Door::Open),
             ("dialtone.identity.v1.Account", peers.identity, Door::Token),
             ("dialtone.contacts.v1.Contacts", peers.contacts, Door::Token),
-            ("dialtone.presence.v1.Presence", peers.presence, Door::Token),
-            ("dialtone.routing.v1.Messages", peers.routing, Door::Token),
-            ("dialtone.offline.v1.Inbox", peers.offline, Door::Token),
+            ("dialtone.presence.v1.Presence", peers.presence, Door::Owner("presence")),
+            ("dialtone.routing.v1.Messages", peers.routing, Door::Owner("routing")),
+            ("dialtone.offline.v1.Inbox", peers.offline, Door::Owner("offline")),
             ("dialtone.edge.v1.Session", Channel::Local(session), Door::Stream),
         ],
         secrets.verifier(),
         ended,
         chassis.clock.clone(),
+        ways,
     );
     Ok(Gateway { routes: outer::routes(forward, config).await })
 }

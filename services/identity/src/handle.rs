@@ -248,7 +248,7 @@ impl Handle {
         Ok(u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX))
     }
 
-    /// Takes a try, durably, then compares.
+    /// Takes a try, durably, then compares. A code that has passed passes again: the answer may have been lost.
     pub(crate) async fn check_code(
         &self,
         id: &FlowId,
@@ -260,6 +260,9 @@ impl Handle {
             let mut seen = self.seen(id).await?;
             if seen.row.stage(self.now()) == Stage::Open {
                 return Err(error::flow_step("no code was sent yet"));
+            }
+            if seen.row.has_passed(self.code_mac(id, code), self.now()) {
+                return Ok((CodeVerdict::Passed, seen));
             }
             if !seen.row.take_try(self.now()) {
                 return Err(error::flow_expired());

@@ -22,10 +22,8 @@ impl NumberRow {
 /// A number gets an owner: to be told if it comes to pass.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FactRow {
-    #[prost(uint64, tag = "1")]
-    pub(crate) epoch: u64,
     /// If it has not come to pass until then, it will not.
-    #[prost(uint64, tag = "2")]
+    #[prost(uint64, tag = "1")]
     pub(crate) until_ms: u64,
 }
 

@@ -76,10 +76,14 @@ impl FlowRow {
     pub(crate) fn compare(&mut self, code: [u8; 16]) -> CodeVerdict {
         if bool::from(self.code.ct_eq(&code)) {
             self.stage = Stage::Verified as u32;
-            self.code.clear();
             return CodeVerdict::Passed;
         }
         CodeVerdict::NotPassed { left: self.tries_left }
+    }
+
+    /// Whether this code has passed already: who did not hear so asks again. Whoever guesses here has proved it before.
+    pub(crate) fn has_passed(&self, code: [u8; 16], now: UnixMillis) -> bool {
+        self.stage(now) == Stage::Verified && bool::from(self.code.ct_eq(&code))
     }
 }
 
@@ -198,6 +202,10 @@ mod tests {
         assert_eq!(try_code(&mut flow, CODE, NOW), Some(CodeVerdict::Passed));
         assert_eq!(try_code(&mut flow, CODE, NOW), None);
         assert_eq!(flow.stage(NOW), Stage::Verified);
+        assert!(flow.has_passed(CODE, NOW) && !flow.has_passed([1; 16], NOW));
+        assert!(!flow.has_passed(CODE, NOW.plus(FLOW_LIFE)), "it has ended");
+        flow.stage = Stage::CodeSent as u32;
+        assert!(!flow.has_passed(CODE, NOW), "another way than that to pass");
     }
 
     #[test]

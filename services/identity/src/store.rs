@@ -37,7 +37,7 @@ pub const SCHEMA: Schema = Schema {
         Table::of_rows("sms_budget").conditional(),
         // nonce → who asked for it.
         Table::of_rows("nonce").conditional(),
-        // one of 64 lots, number, user → what is to be told.
+        // one of 64 lots, number, user, epoch → what is to be told.
         Table::new("fact", 1),
     ],
     version: 2,

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_bus::Fan;
-use dialtone_chassis::{Chassis, Clock, Error, NumberKey};
-use dialtone_proto::bus::v1::{
-    RoutingItem, SmsResult, SmsSubmit, SmsTaken, ToRouting, routing_item, sms_submit,
-};
+use dialtone_chassis::{Backoff, Chassis, Clock, Error, NumberKey};
+use dialtone_proto::bus::v1::{SmsSubmit, SmsTaken, ToRouting, sms_submit};
 use dialtone_proto::sms::internal::v1::{QuoteRequest, QuoteResponse};
 use dialtone_proto::types::v1::FateKind;
 use dialtone_shards::Shards;
@@ -21,11 +19,11 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::esme::{Esme, SubmitError};
 use crate::limits::{
-    REPEAT_EVERY, SUBMIT_QUEUE, THROTTLED_FIRST, THROTTLED_MAX, THROTTLED_WITHIN, UNDER_WAY, WINDOW,
+    STORE_FIRST, STORE_MAX, SUBMIT_QUEUE, THROTTLED_FIRST, THROTTLED_MAX, THROTTLED_WITHIN, UNDER_WAY, WINDOW,
 };
-use crate::pdu::Receipt;
+use crate::look::Hands;
 use crate::segment::{self, Segments};
-use crate::store::{Progress, SmsRow, Store};
+use crate::store::{Progress, Sms, Store, id_of, may_pass};
 use crate::{metrics, pdu};
 
 /// The bridge. Cheap to clone.
@@ -35,23 +33,29 @@ pub(crate) struct Bridge {
     pub(crate) store: Store,
     pub(crate) key: NumberKey,
     pub(crate) config: Config,
-    shards: Shards,
-    routing: Fan<ToRouting>,
+    pub(crate) shards: Shards,
+    pub(crate) routing: Fan<ToRouting>,
+    pub(crate) hands: Hands,
     queue: mpsc::Sender<Vec<u8>>,
-    news: Arc<Notify>,
+    pub(crate) news: Arc<Notify>,
     /// A place is taken from before an SMS may leave until what became of it is written down.
-    under_way: Arc<Semaphore>,
+    pub(crate) under_way: Arc<Semaphore>,
     /// A slot is taken while one is on its way to the operator, and not while it waits to be tried again.
     window: Arc<Semaphore>,
 }
 
-/// What became of a receipt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reported {
-    /// Kept, or of no SMS of ours.
-    Done,
-    /// It may be of an SMS whose answer is still under way.
-    Unknown,
+/// Does the same again while the store can't be reached, until the process stops: what was told to the operator can't
+/// be untold.
+macro_rules! insist {
+    ($bridge:expr, $what:expr) => {{
+        let mut backoff = Backoff::new(STORE_FIRST, STORE_MAX);
+        loop {
+            match $what.await {
+                Ok(done) => break done,
+                Err(error) => $bridge.pause_after(error, &mut backoff).await?,
+            }
+        }
+    }};
 }
 
 fn failed(error: &StoreError) -> Error {
@@ -68,8 +72,8 @@ impl Bridge {
         shards: &Shards,
         routing: Fan<ToRouting>,
         esme: Esme,
-    ) -> Result<Self, StoreError> {
-        let (queue, ids) = mpsc::channel(SUBMIT_QUEUE);
+    ) -> Self {
+        let (queue, keys) = mpsc::channel(SUBMIT_QUEUE);
         let bridge = Self {
             chassis: chassis.clone(),
             store,
@@ -77,16 +81,17 @@ impl Bridge {
             config: config.clone(),
             shards: shards.clone(),
             routing,
+            hands: Hands::default(),
             queue,
             news: Arc::default(),
             under_way: Arc::new(Semaphore::new(UNDER_WAY)),
             window: Arc::new(Semaphore::new(WINDOW)),
         };
-        let before = bridge.store.queued()?;
-        chassis.tasks.spawn("sms submit", bridge.clone().submit_all(esme, ids, before));
+        chassis.tasks.spawn("sms submit", bridge.clone().submit_all(esme, keys));
+        chassis.tasks.spawn("sms look", bridge.clone().keep_looking());
         chassis.tasks.spawn("sms results", bridge.clone().tell_results());
         chassis.tasks.spawn("sms rows sweep", bridge.store.clone().keep_swept(chassis.clone()));
-        Ok(bridge)
+        bridge
     }
 
     /// Takes an SMS durably; a repeat changes nothing.
@@ -95,14 +100,15 @@ impl Bridge {
             return Ok(refused(Reason::NumberMalformed.as_str()));
         };
         // Before anything that may have changed since: what was taken stays taken.
-        if self.store.row(&submit.message_id).map_err(|error| failed(&error))?.is_some() {
+        if let Some(sms) = self.store.sms(&submit.message_id).await.map_err(|error| failed(&error))? {
+            self.queue_own(&sms);
             return Ok(SmsTaken::default());
         }
         if segment::segment(&self.text(&submit)).is_none() {
             return Ok(refused("SMS_TOO_LONG"));
         }
         let is_message = submit.kind() == sms_submit::Kind::Message;
-        if is_message && self.store.is_opted_out(self.key.hash(to)).map_err(|error| failed(&error))? {
+        if is_message && self.store.is_opted_out(self.key.hash(to)).await.map_err(|error| failed(&error))? {
             return Ok(refused("OPTED_OUT"));
         }
         if let Some(wait) = self
@@ -114,13 +120,46 @@ impl Bridge {
             metrics::mt("capped");
             return Ok(SmsTaken { refused: "SMS_BUDGET".into(), retry_after_ms: wait });
         }
-        if self.store.take(&submit, self.chassis.clock.now()).await.map_err(|error| failed(&error))? {
-            metrics::mt("taken");
-            if self.queue.send(submit.message_id).await.is_err() {
-                tracing::debug!("stopping: it will be submitted after the next start");
-            }
-        }
+        self.taken(&submit).await?;
         Ok(SmsTaken::default())
+    }
+
+    async fn taken(&self, submit: &SmsSubmit) -> Result<(), Error> {
+        let id = &submit.message_id;
+        if !self.hands.take(id) {
+            return Err(Error::new(Reason::Busy, "it is being taken"));
+        }
+        let (node, now) = (self.chassis.node.as_str(), self.chassis.clock.now());
+        let taken = self.store.take(submit, node, now).await;
+        if !matches!(taken, Ok(Some(_))) {
+            self.hands.drop(id);
+        }
+        if let Some(key) = taken.map_err(|error| failed(&error))? {
+            metrics::mt("taken");
+            self.hand_over(key).await;
+        }
+        Ok(())
+    }
+
+    /// It was taken here without anybody knowing then.
+    fn queue_own(&self, sms: &Sms) {
+        let is_ours = sms.row.is(Progress::Queued) && sms.row.node == self.chassis.node.as_str();
+        if is_ours && self.hands.take(&sms.id) && self.queue.try_send(sms.queue_key()).is_err() {
+            self.hands.drop(&sms.id);
+        }
+    }
+
+    /// Something of an SMS is to be done, and nobody has it in hand.
+    pub(crate) async fn queue(&self, key: Vec<u8>) {
+        if self.hands.take(id_of(&key)) {
+            self.hand_over(key).await;
+        }
+    }
+
+    async fn hand_over(&self, key: Vec<u8>) {
+        if self.queue.send(key).await.is_err() {
+            tracing::debug!("stopping: it will be seen to after the next start");
+        }
     }
 
     /// What goes out: a user's text has the user's number before it.
@@ -134,7 +173,7 @@ impl Bridge {
     }
 
     /// The quote before the send.
-    pub(crate) fn quote(&self, request: QuoteRequest) -> Result<QuoteResponse, Error> {
+    pub(crate) async fn quote(&self, request: QuoteRequest) -> Result<QuoteResponse, Error> {
         let to = PhoneNumber::parse_e164(&request.to)
             .map_err(|_| Error::new(Reason::NumberMalformed, "to whom?"))?;
         let user = UserId::from_slice(&request.from_user).unwrap_or_default();
@@ -148,8 +187,8 @@ impl Bridge {
         let segments = segments.ok_or_else(|| Error::new(Reason::NoSmsText, "too long for an SMS"))?;
         let count = segments.parts.len() as u64;
         let pool = &self.config.service_numbers;
-        let answerable =
-            self.store.could_assign(self.key.hash(to), user, pool).map_err(|error| failed(&error))?;
+        let answerable = self.store.could_assign(self.key.hash(to), user, pool).await;
+        let answerable = answerable.map_err(|error| failed(&error))?;
         Ok(QuoteResponse {
             segments: u32::try_from(count).unwrap_or(u32::MAX),
             encoding: segments.encoding.name().to_owned(),
@@ -159,70 +198,93 @@ impl Bridge {
         })
     }
 
-    /// Submits what is queued, a window at a time; what was left from before first.
-    async fn submit_all(self, esme: Esme, mut ids: mpsc::Receiver<Vec<u8>>, before: Vec<Vec<u8>>) {
+    /// Submits what is queued, a window at a time.
+    async fn submit_all(self, esme: Esme, mut keys: mpsc::Receiver<Vec<u8>>) {
         let stop = self.chassis.tasks.stop_token();
-        let mut before = before.into_iter();
         loop {
-            let id = match before.next() {
-                Some(id) => id,
-                None => tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    id = ids.recv() => match id {
-                        Some(id) => id,
-                        None => return,
-                    },
+            let key = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                key = keys.recv() => match key {
+                    Some(key) => key,
+                    None => return,
                 },
             };
             let Some(Ok(place)) = self.or_stop(self.under_way.clone().acquire_owned()).await else { return };
             let (bridge, esme) = (self.clone(), esme.clone());
             self.chassis.tasks.spawn("sms submit one", async move {
-                if let Err(error) = bridge.submit(&esme, &id).await {
+                if let Err(error) = bridge.see_to(&esme, &key).await {
                     tracing::error!(%error, "an SMS waits for the next start");
                 }
+                bridge.hands.drop(id_of(&key));
                 drop(place);
             });
         }
     }
 
-    async fn submit(&self, esme: &Esme, id: &[u8]) -> Result<(), StoreError> {
+    /// Sees to an SMS until nothing more is to be done.
+    async fn see_to(&self, esme: &Esme, key: &[u8]) -> Result<(), StoreError> {
+        insist!(self, self.submit(esme, key));
+        Ok(())
+    }
+
+    /// Right also when it is begun again after an error.
+    async fn submit(&self, esme: &Esme, key: &[u8]) -> Result<(), StoreError> {
         let Some(mut turn) = self.or_stop(Turn::begin(self)).await else { return Ok(()) };
         loop {
-            let Some(row) = self.store.row(id)? else { return Ok(()) };
-            let Some(submit) = row.submit.clone() else { return Ok(()) };
-            if row.progress == Progress::Submitting as u32 {
-                // A process died between this and the answer: nobody knows, and it is not sent twice.
-                return self.ended(id, &row, FateKind::SmsUnknown, "").await;
+            let Some(mut sms) = self.store.sms(id_of(key)).await? else {
+                return self.store.drop_untaken(key, self.chassis.clock.now()).await;
+            };
+            if sms.row.progress >= Progress::Submitted as u32 {
+                return self.follow(&sms, key).await;
             }
-            if row.progress != Progress::Queued as u32 {
+            if !self.is_to_see_to(&sms.row.node) {
+                // Another process has it, that is there or was a moment ago.
                 return Ok(());
             }
+            if sms.row.is(Progress::Submitting) {
+                // A process died between this and the answer: nobody knows, and it is not sent twice.
+                return self.ended(&mut sms, key, FateKind::SmsUnknown, "").await;
+            }
+            let submit = sms.row.submit.clone().unwrap_or_default();
             let Some(segments) = segment::segment(&self.text(&submit)) else {
-                return self.ended(id, &row, FateKind::SmsFailed, "SMS_TOO_LONG").await;
+                return self.ended(&mut sms, key, FateKind::SmsFailed, "SMS_TOO_LONG").await;
             };
             let from = self.sender(&submit).await?;
             if self.or_stop(esme.bound()).await.is_none() {
                 return Ok(());
             }
-            self.store.submitting(id, &row).await?;
+            let node = self.chassis.node.as_str();
+            if !insist!(self, self.store.submitting(&mut sms, node)) {
+                continue;
+            }
             match self.parts(esme, &mut turn, &from, &submit, &segments).await {
-                Ok(ids) => return self.submitted(id, &row, &segments, &ids).await,
-                Err(Unsent { left: 0, why: SubmitError::NotSent }) => self.store.requeue(id, &row).await?,
+                Ok(ids) => return self.submitted(&mut sms, key, &ids).await,
+                Err(Unsent { left: 0, why: SubmitError::NotSent }) => self.requeue(&mut sms).await?,
                 // Nothing of it is out: until the operator takes it, it waits like one that was never tried.
                 Err(Unsent { left: 0, why: SubmitError::Refused(status) }) if turn.covers(status) => {
-                    self.store.requeue(id, &row).await?;
+                    self.requeue(&mut sms).await?;
                     if self.or_stop(turn.pause()).await.is_none() {
                         return Ok(());
                     }
                 }
                 Err(Unsent { why: SubmitError::Refused(status), .. }) => {
                     let reason = pdu::status_name(status);
-                    return self.ended(id, &row, FateKind::SmsFailed, &reason).await;
+                    return self.ended(&mut sms, key, FateKind::SmsFailed, &reason).await;
                 }
-                Err(Unsent { .. }) => return self.ended(id, &row, FateKind::SmsUnknown, "").await,
+                Err(Unsent { .. }) => return self.ended(&mut sms, key, FateKind::SmsUnknown, "").await,
             }
         }
+    }
+
+    /// After the store could not do something: waits, if the same may be possible a moment later.
+    async fn pause_after(&self, error: StoreError, backoff: &mut Backoff) -> Result<(), StoreError> {
+        if !may_pass(&error) {
+            return Err(error);
+        }
+        tracing::debug!(%error, "the SMS store is tried again");
+        let pause = self.chassis.clock.sleep(backoff.pause(&self.chassis.rng));
+        self.or_stop(pause).await.ok_or(error)
     }
 
     /// What comes of a future, unless the process stops first.
@@ -296,92 +358,38 @@ impl Bridge {
         }
     }
 
-    async fn submitted(
-        &self,
-        id: &[u8],
-        row: &SmsRow,
-        segments: &Segments,
-        ids: &[String],
-    ) -> Result<(), StoreError> {
-        metrics::mt("submitted");
-        let row = SmsRow { parts: u32::try_from(segments.parts.len()).unwrap_or(u32::MAX), ..row.clone() };
-        let result = self.result(&row, FateKind::SmsSubmitted, "");
-        self.store.submitted(id, &row, ids, result.as_ref(), false).await?;
-        self.news.notify_one();
+    async fn requeue(&self, sms: &mut Sms) -> Result<(), StoreError> {
+        // If it is no longer as it was, whatever it is now is looked at next.
+        insist!(self, self.store.requeue(sms));
         Ok(())
     }
 
-    async fn ended(&self, id: &[u8], row: &SmsRow, kind: FateKind, reason: &str) -> Result<(), StoreError> {
-        metrics::mt(if kind == FateKind::SmsUnknown { "unknown" } else { "failed" });
-        let result = self.result(row, kind, reason);
-        self.store.submitted(id, row, &[], result.as_ref(), true).await?;
-        self.news.notify_one();
+    async fn submitted(&self, sms: &mut Sms, key: &[u8], ids: &[String]) -> Result<(), StoreError> {
+        let result = self.result(&sms.row, FateKind::SmsSubmitted, "");
+        if insist!(self, self.store.submitted(sms, ids, result.as_ref())) {
+            metrics::mt("submitted");
+            self.follow(sms, key).await?;
+        }
         Ok(())
     }
 
-    /// A result to tell; codes have nobody who waits for one.
-    fn result(&self, row: &SmsRow, kind: FateKind, reason: &str) -> Option<SmsResult> {
-        let submit = row.submit.as_ref().filter(|submit| submit.kind() == sms_submit::Kind::Message)?;
-        Some(SmsResult {
-            message_id: submit.message_id.clone(),
-            outbox: submit.outbox.clone(),
-            user: submit.from_user.clone(),
-            sent_idx: submit.sent_idx,
-            kind: kind.into(),
-            reason: reason.to_owned(),
-            at_ms: self.chassis.clock.now().0,
-            reply_node: self.chassis.node.as_str().to_owned(),
-        })
+    async fn ended(&self, sms: &mut Sms, key: &[u8], kind: FateKind, reason: &str) -> Result<(), StoreError> {
+        let result = self.result(&sms.row, kind, reason);
+        if insist!(self, self.store.ended(sms, result.as_ref())) {
+            metrics::mt(if kind == FateKind::SmsUnknown { "unknown" } else { "failed" });
+            self.follow(sms, key).await?;
+        }
+        Ok(())
     }
 
-    /// A delivery receipt: durable before it is answered.
-    pub(crate) async fn receipt(&self, receipt: &Receipt) -> Result<Reported, StoreError> {
-        if !receipt.is_final {
-            return Ok(Reported::Done);
+    /// What became of it is decided: all that follows is written, and told.
+    async fn follow(&self, sms: &Sms, key: &[u8]) -> Result<(), StoreError> {
+        let now = self.chassis.clock.now();
+        if let Some(told) = insist!(self, self.store.follow(sms, key, now)) {
+            self.hands.tell(told);
+            self.news.notify_one();
         }
-        // Looked at before the map is: an answer that lands in between is then found in the map.
-        let under_way = self.under_way.available_permits() < UNDER_WAY;
-        let Some(id) = self.store.of_receipt(&receipt.id)? else {
-            return Ok(if under_way { Reported::Unknown } else { Reported::Done });
-        };
-        let Some(mut row) = self.store.row(&id)? else { return Ok(Reported::Done) };
-        // Of a part after the one that failed: no later word changes an end that was told.
-        if row.progress == Progress::Ended as u32 {
-            return Ok(Reported::Done);
-        }
-        row.delivered += u32::from(receipt.delivered);
-        let result = match (receipt.delivered, row.delivered >= row.parts) {
-            (false, _) => self.result(&row, FateKind::SmsFailed, "UNDELIVERABLE"),
-            (true, true) => self.result(&row, FateKind::SmsDelivered, ""),
-            (true, false) => None,
-        };
-        if result.is_some() {
-            metrics::mt(if receipt.delivered { "delivered" } else { "failed" });
-        }
-        self.store.reported(&receipt.id, &id, &row, result.as_ref()).await?;
-        self.news.notify_one();
-        Ok(Reported::Done)
-    }
-
-    /// Tells each result until it is taken.
-    async fn tell_results(self) {
-        let stop = self.chassis.tasks.stop_token();
-        loop {
-            for result in self.store.results().unwrap_or_default() {
-                let Ok(user) = UserId::from_slice(&result.user) else { continue };
-                let Some(node) = self.shards.node_of("routing", user) else { continue };
-                let item = RoutingItem { item: Some(routing_item::Item::SmsResult(result)) };
-                if let Err(error) = self.routing.push(&node, item) {
-                    tracing::debug!(%error, "a result will be told again");
-                }
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = self.news.notified() => {}
-                () = self.chassis.clock.sleep(REPEAT_EVERY) => {}
-            }
-        }
+        Ok(())
     }
 }
 

@@ -58,11 +58,7 @@ async fn hear_items(chassis: Chassis, bridge: Bridge, answers: Answers, mut item
         for item in batch.into_iter().filter_map(|item| item.item) {
             match item {
                 Item::Answers(offered) => answers.take(offered).await,
-                Item::ResultTaken(taken) => {
-                    if let Err(error) = bridge.store.result_taken(&taken.message_id, taken.kind).await {
-                        tracing::error!(%error, "a result will be told again");
-                    }
-                }
+                Item::ResultTaken(taken) => bridge.result_taken(&taken.message_id, taken.kind).await,
             }
         }
     }

@@ -1,54 +1,61 @@
 //! SMS from phones: claimed by identity, a keyword, or a reply that finds its conversation. Answered when durable.
 
+mod claim;
+
 use std::collections::BTreeMap;
 
-use dialtone_bus::{Bus, Fan, subjects};
+use claim::Claimed;
+use dialtone_bus::{Bus, Fan};
 use dialtone_chassis::Chassis;
-use dialtone_log::{Back, Log, LogError, LogStore, Source, Write};
+use dialtone_log::{Back, Log, LogError, LogStore, Opened, Source, Write};
 use dialtone_proto::bus::v1::{
-    MoClaim, MoClaimed, Offer, OfferAnswers, OfferEntry, OfferedMessage, OfflineItem, Owner, SmsSubmit,
-    ToOffline, offer_entry, offline_item, sms_submit,
+    Offer, OfferAnswers, OfferEntry, OfferedMessage, OfflineItem, Owner, ToOffline, offer_entry, offline_item,
 };
 use dialtone_proto::log::v1::inbound_entry::Entry as Kind;
 use dialtone_proto::log::v1::{InboundEntry, InboundSms};
 use dialtone_proto::types::v1::Body;
 use dialtone_shards::Shards;
-use dialtone_vocab::{ClientSeq, DeviceId, LogId, MessageId, PhoneNumber, UserId};
+use dialtone_vocab::{ClientSeq, DeviceId, LogId, MessageId, UserId};
 use prost::Message as _;
 use rusmpp::CommandStatus;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bridge::{Bridge, Reported};
+use crate::bridge::Bridge;
 use crate::early::Early;
 use crate::esme::Delivered;
 use crate::limits::{
-    CLAIM_WITHIN, DRAIN_WITHIN, EVENTS, INBOUND_EVERY, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, SMS_PARTS,
+    DRAIN_WITHIN, EVENTS, INBOUND_EVERY, MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN, OWNER_EVERY,
+    REPEAT_EVERY, SMS_PARTS,
 };
 use crate::parts::{Parts, Put};
+use crate::results::Reported;
 use crate::segment::text;
+use crate::store::may_pass;
 use crate::{metrics, pdu};
 
 /// Whose log the inbound log is: nobody's, the service's.
 const OWNER: [u8; 16] = [0; 16];
 
-/// What happens to the inbound log.
-enum Event {
-    Wrote(Write, Result<(), LogError>),
-    Answers(OfferAnswers),
-}
-
 /// Where answers of inboxes go. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Answers(mpsc::Sender<Event>);
+pub(crate) struct Answers(mpsc::Sender<OfferAnswers>);
 
 impl Answers {
     pub(crate) async fn take(&self, answers: OfferAnswers) {
         // Closed at shutdown: the inbox is asked again after the next start.
-        let _closed = self.0.send(Event::Answers(answers)).await;
+        let _closed = self.0.send(answers).await;
     }
 }
 
-/// The task that owns the inbound log.
+/// What came to the task from outside.
+pub(crate) struct Doors {
+    delivered: mpsc::Receiver<Delivered>,
+    answers: mpsc::Receiver<OfferAnswers>,
+}
+
+/// The task that has the inbound log whenever this process owns it, and then takes what the operator delivers.
+///
+/// One process at a time takes all of it: parts of a text that came to different ones would never become whole.
 pub(crate) struct Inbound {
     chassis: Chassis,
     bus: Bus,
@@ -56,18 +63,32 @@ pub(crate) struct Inbound {
     shards: Shards,
     offline: Fan<ToOffline>,
     logs: LogStore,
+    early: Early,
+}
+
+/// The inbound log while this process owns it, and all that goes with it: what is not durable by then is the
+/// operator's again.
+struct Owned<'a> {
+    inbound: &'a mut Inbound,
     log: Log,
     sources: BTreeMap<UserId, Source>,
     open: BTreeMap<u64, InboundSms>,
     answers: BTreeMap<u64, Vec<oneshot::Sender<CommandStatus>>>,
     /// None of them is answered before its text is whole, so none is lost with this process.
     parts: Parts<oneshot::Sender<CommandStatus>>,
-    early: Early,
-    events: mpsc::Sender<Event>,
+    writes: mpsc::Sender<Wrote>,
 }
 
+/// The inbound log as it was opened, and what of it is open.
+struct Found {
+    opened: Opened,
+    open: Vec<(u64, InboundSms)>,
+}
+
+type Wrote = (Write, Result<(), LogError>);
+
 impl Inbound {
-    /// Opens the log and begins to take what the operator delivers.
+    /// Begins to take what the operator delivers: at once if the log can be opened now.
     pub(crate) async fn start(
         chassis: &Chassis,
         bus: &Bus,
@@ -77,51 +98,43 @@ impl Inbound {
         logs: LogStore,
         delivered: mpsc::Receiver<Delivered>,
     ) -> Result<Answers, LogError> {
-        let opened = logs.open(&OWNER, chassis.clock.now()).await?;
-        let (events, inbox) = mpsc::channel(EVENTS);
-        let mut inbound = Self {
+        let inbound = Self {
             chassis: chassis.clone(),
             bus: bus.clone(),
             bridge,
             shards: shards.clone(),
             offline,
             logs,
-            log: opened.log,
-            sources: BTreeMap::new(),
-            open: BTreeMap::new(),
-            answers: BTreeMap::new(),
-            parts: Parts::new(MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN),
             early: Early::default(),
-            events: events.clone(),
         };
-        for (receiver, settled) in opened.marks.of("settled/") {
-            if let Ok(receiver) = UserId::from_slice(receiver) {
-                inbound.sources.insert(receiver, Source::new(settled));
-            }
-        }
-        inbound.restore(opened.marks.get("floor").max(1))?;
-        chassis.tasks.spawn("sms inbound", inbound.run(delivered, inbox));
-        Ok(Answers(events))
+        let opened = inbound.open().await?;
+        let (sender, answers) = mpsc::channel(EVENTS);
+        let doors = Doors { delivered, answers };
+        chassis.tasks.spawn("sms inbound", inbound.run(opened, doors));
+        Ok(Answers(sender))
     }
 
-    /// Everything since the floor that was not taken by its receiver yet.
-    fn restore(&mut self, floor: u64) -> Result<(), LogError> {
-        for (idx, sms) in self.since(floor, |_| true)? {
-            self.opened(idx, sms);
-        }
-        Ok(())
+    /// The log with everything since the floor that was not taken by its receiver yet; `None` while it is another's.
+    async fn open(&self) -> Result<Option<Found>, LogError> {
+        let opened = match self.logs.open(&OWNER, self.chassis.clock.now()).await {
+            Err(LogError::NotOwner) => return Ok(None),
+            opened => opened?,
+        };
+        let open = self.since(&opened.log, opened.marks.get("floor").max(1), |_| true).await?;
+        Ok(Some(Found { opened, open }))
     }
 
     /// The settled SMS from an entry on that are wanted.
-    fn since(
+    async fn since(
         &self,
+        log: &Log,
         mut from: u64,
         wanted: impl Fn(&InboundSms) -> bool,
     ) -> Result<Vec<(u64, InboundSms)>, LogError> {
+        let now = self.chassis.clock.now();
         let mut found = Vec::new();
-        while from <= self.log.tail() {
-            let page =
-                self.logs.read(self.log.id(), from, self.log.tail(), EVENTS, self.chassis.clock.now())?;
+        while from <= log.tail() {
+            let page = self.logs.read(log.id(), from, log.tail(), EVENTS, now).await?;
             for entry in &page.entries {
                 if let Ok(InboundEntry { entry: Some(Kind::Sms(sms)) }) =
                     InboundEntry::decode(&entry.content[..])
@@ -130,9 +143,75 @@ impl Inbound {
                     found.push((entry.idx, sms));
                 }
             }
-            from = page.entries.last().map_or(page.expired_to, |last| last.idx).max(from) + 1;
+            from = page.next(from);
         }
         Ok(found)
+    }
+
+    async fn run(mut self, mut opened: Option<Found>, mut doors: Doors) {
+        loop {
+            let found = match opened.take() {
+                Some(found) => found,
+                None => match self.until_owner(&mut doors).await {
+                    Some(found) => found,
+                    None => return,
+                },
+            };
+            let (owned, writes) = Owned::restored(&mut self, found);
+            if owned.run(&mut doors, writes).await.is_none() {
+                return;
+            }
+            tracing::info!("the inbound log is let go");
+        }
+    }
+
+    /// Until the log is ours; `None` when the process stops. What is delivered meanwhile the operator delivers again,
+    /// and what inboxes answer they answer whoever has the log.
+    async fn until_owner(&self, doors: &mut Doors) -> Option<Found> {
+        let (stop, clock) = (self.chassis.tasks.stop_token(), &self.chassis.clock);
+        let mut again_at = clock.instant() + OWNER_EVERY;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                () = clock.sleep_until(again_at) => {
+                    let pause = match self.open().await {
+                        Ok(Some(found)) => return Some(found),
+                        Ok(None) => OWNER_EVERY,
+                        Err(error) => {
+                            tracing::error!(%error, "the inbound log can't be opened now");
+                            REPEAT_EVERY
+                        }
+                    };
+                    again_at = clock.instant() + pause;
+                }
+                deliver = doors.delivered.recv() => say(deliver?.answer, CommandStatus::EsmeRxTAppn),
+                answers = doors.answers.recv() => drop(answers?),
+            }
+        }
+    }
+}
+
+impl<'a> Owned<'a> {
+    fn restored(inbound: &'a mut Inbound, found: Found) -> (Self, mpsc::Receiver<Wrote>) {
+        let (writes, wrote) = mpsc::channel(EVENTS);
+        let Found { opened, open } = found;
+        let mut owned = Self {
+            inbound,
+            log: opened.log,
+            sources: BTreeMap::new(),
+            open: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            parts: Parts::new(MO_PARTS, MO_PARTS_OF_ONE, MO_PARTS_WITHIN),
+            writes,
+        };
+        for (receiver, settled) in opened.marks.of("settled/") {
+            if let Ok(receiver) = UserId::from_slice(receiver) {
+                owned.sources.insert(receiver, Source::new(settled));
+            }
+        }
+        open.into_iter().for_each(|(idx, sms)| owned.opened(idx, sms));
+        (owned, wrote)
     }
 
     fn opened(&mut self, idx: u64, sms: InboundSms) {
@@ -144,39 +223,45 @@ impl Inbound {
         }
     }
 
-    async fn run(mut self, mut delivered: mpsc::Receiver<Delivered>, mut events: mpsc::Receiver<Event>) {
-        let stop = self.chassis.tasks.stop_token();
-        loop {
+    /// Takes and offers until the log is to be let go; `None` when the process stops.
+    async fn run(mut self, doors: &mut Doors, mut writes: mpsc::Receiver<Wrote>) -> Option<()> {
+        let stop = self.inbound.chassis.tasks.stop_token();
+        let clock = self.inbound.chassis.clock.clone();
+        while self.inbound.logs.owns(&self.log) {
             self.offer();
             self.kick();
             self.expire_parts();
-            let clock = self.chassis.clock.clone();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.drain(&mut events).await,
-                event = events.recv() => match event {
-                    Some(Event::Wrote(write, outcome)) => self.wrote(&write, outcome),
-                    Some(Event::Answers(answers)) => self.answered(answers),
-                    None => return,
-                },
-                deliver = delivered.recv() => match deliver {
-                    Some(deliver) => self.take(deliver).await,
-                    None => return,
-                },
+                () = stop.cancelled() => {
+                    self.drain(&mut writes).await;
+                    return None;
+                }
+                wrote = writes.recv() => {
+                    let (write, outcome) = wrote?;
+                    if self.wrote(&write, outcome) == Err(LogError::NotOwner) {
+                        return Some(());
+                    }
+                }
+                answers = doors.answers.recv() => self.answered(answers?).await,
+                deliver = doors.delivered.recv() => self.take(deliver?).await,
                 () = clock.sleep(INBOUND_EVERY) => {}
             }
         }
+        Some(())
     }
 
     /// Nothing more is taken, but replies that are on their way to the disk are answered when they are there: else the
     /// operator would deliver them again.
-    async fn drain(&mut self, events: &mut mpsc::Receiver<Event>) {
-        let clock = self.chassis.clock.clone();
+    async fn drain(&mut self, writes: &mut mpsc::Receiver<Wrote>) {
+        let clock = self.inbound.chassis.clock.clone();
         let written = async {
             while !self.answers.is_empty() {
                 self.kick();
-                if let Some(Event::Wrote(write, outcome)) = events.recv().await {
-                    self.wrote(&write, outcome);
+                if let Some((write, outcome)) = writes.recv().await
+                    && self.wrote(&write, outcome).is_err()
+                {
+                    return;
                 }
             }
         };
@@ -189,14 +274,14 @@ impl Inbound {
         let short = match pdu::read_deliver(&deliver) {
             Ok(short) => short,
             Err(Some(receipt)) => {
-                let now = self.chassis.clock.instant();
-                let status = match self.bridge.receipt(&receipt).await {
-                    Ok(Reported::Unknown) if self.early.may_come(&receipt.id, now) => {
+                let now = self.inbound.chassis.clock.instant();
+                let status = match self.inbound.bridge.receipt(&receipt).await {
+                    Ok(Reported::Unknown) if self.inbound.early.may_come(&receipt.id, now) => {
                         CommandStatus::EsmeRxTAppn
                     }
                     Ok(Reported::Unknown) => CommandStatus::EsmeRok,
                     Ok(Reported::Done) => {
-                        self.early.came(&receipt.id);
+                        self.inbound.early.came(&receipt.id);
                         CommandStatus::EsmeRok
                     }
                     Err(_) => CommandStatus::EsmeRxTAppn,
@@ -217,7 +302,7 @@ impl Inbound {
             metrics::mo("garbled");
             return say(answer, CommandStatus::EsmeRxPAppn);
         }
-        match self.parts.put(short, place, answer, self.chassis.clock.instant()) {
+        match self.parts.put(short, place, answer, self.inbound.chassis.clock.instant()) {
             Put::Waits => {}
             Put::Whole(content, answers) => self.whole(&from, &to, content, answers).await,
             Put::Full(answer) => {
@@ -229,7 +314,7 @@ impl Inbound {
 
     /// The operator delivers the parts of a text that does not become whole again, or gives up too.
     fn expire_parts(&mut self) {
-        for answers in self.parts.expire(self.chassis.clock.instant()) {
+        for answers in self.parts.expire(self.inbound.chassis.clock.instant()) {
             metrics::mo("incomplete");
             answers.into_iter().for_each(|answer| say(answer, CommandStatus::EsmeRxTAppn));
         }
@@ -243,7 +328,7 @@ impl Inbound {
         content: String,
         answers: Vec<oneshot::Sender<CommandStatus>>,
     ) {
-        let outcome = self.claim(from, to, &content).await;
+        let outcome = self.inbound.claim(from, to, &content).await;
         match outcome {
             Claimed::Done(event) => {
                 metrics::mo(event);
@@ -259,7 +344,7 @@ impl Inbound {
                     from: from.to_owned(),
                     to: to.to_owned(),
                     text: content,
-                    at_ms: self.chassis.clock.now().0,
+                    at_ms: self.inbound.chassis.clock.now().0,
                     receiver: receiver.to_vec(),
                     message_id: id.to_vec(),
                 };
@@ -270,76 +355,29 @@ impl Inbound {
         }
     }
 
-    /// In this order: an open registration, a keyword, a reply; else nobody's.
-    async fn claim(&self, from: &str, to: &str, content: &str) -> Claimed {
-        let claim = MoClaim { from: from.to_owned(), to: to.to_owned(), text: content.to_owned() };
-        match self.bus.request::<_, MoClaimed>(&subjects::identity_mo(), claim, CLAIM_WITHIN).await {
-            Ok(MoClaimed { claimed: true }) => return Claimed::Done("claimed"),
-            Ok(MoClaimed { claimed: false }) => {}
-            Err(error) => {
-                tracing::debug!(%error, "identity can't be asked: the operator delivers it again");
-                return Claimed::Later;
-            }
-        }
-        let Ok(number) = PhoneNumber::parse_e164(from) else { return Claimed::Done("refused") };
-        match self.keyword(number, to, content).await {
-            Ok(Some(event)) => return Claimed::Done(event),
-            Ok(None) => {}
-            Err(()) => return Claimed::Later,
-        }
-        match self.bridge.store.route(self.bridge.key.hash(number), to) {
-            Ok(Some(user)) => Claimed::Routed(user),
-            Ok(None) => Claimed::Done("refused"),
-            Err(_) => Claimed::Later,
-        }
-    }
-
-    /// STOP, START and HELP, alone and in any case. The answer comes from the number that was texted, which can be
-    /// answered.
-    async fn keyword(&self, from: PhoneNumber, to: &str, content: &str) -> Result<Option<&'static str>, ()> {
-        let answer = match content.trim().to_ascii_uppercase().as_str() {
-            "STOP" => {
-                self.bridge.store.opt_out(self.bridge.key.hash(from), true).await.map_err(|_| ())?;
-                "You will get no more messages. START undoes this."
-            }
-            "START" => {
-                self.bridge.store.opt_out(self.bridge.key.hash(from), false).await.map_err(|_| ())?;
-                "You will get messages again. STOP ends this."
-            }
-            "HELP" => {
-                "Somebody writes to you through Dialtone. Answer to this number to reply, STOP to get no more."
-            }
-            _ => return Ok(None),
-        };
-        let submit = SmsSubmit {
-            message_id: self.chassis.rng.bytes::<16>().to_vec(),
-            to: from.to_string(),
-            text: answer.to_owned(),
-            kind: sms_submit::Kind::Code.into(),
-            from_number: to.to_owned(),
-            ..SmsSubmit::default()
-        };
-        let taken = self.bridge.take(submit).await.map_err(|_| ())?;
-        if taken.refused.is_empty() {
-            return Ok(Some("keyword"));
-        }
-        // What it asks for is done, and that can't wait until there is room for an answer.
-        tracing::debug!(reason = taken.refused, "a keyword was obeyed and not answered");
-        Ok(Some("unanswered"))
-    }
-
     fn kick(&mut self) {
-        let Some(write) = self.log.next_write(self.chassis.clock.now()) else { return };
-        let (logs, events) = (self.logs.clone(), self.events.clone());
-        self.chassis.tasks.spawn("sms inbound write", async move {
-            let outcome = logs.write(&write).await;
-            let _stopped = events.send(Event::Wrote(write, outcome)).await;
+        let Some(write) = self.log.next_write(self.inbound.chassis.clock.now()) else { return };
+        let (logs, writes, chassis) =
+            (self.inbound.logs.clone(), self.writes.clone(), self.inbound.chassis.clone());
+        self.inbound.chassis.tasks.spawn("sms inbound write", async move {
+            let outcome = loop {
+                match logs.write(&write).await {
+                    // Only the very same may be written next.
+                    Err(LogError::Store(error)) if may_pass(&error) => {
+                        tracing::warn!(%error, "the inbound log could not be written, and will be");
+                        chassis.clock.sleep(REPEAT_EVERY).await;
+                    }
+                    outcome => break outcome,
+                }
+            };
+            let _let_go = writes.send((write, outcome)).await;
         });
     }
 
-    fn wrote(&mut self, write: &Write, outcome: Result<(), LogError>) {
+    fn wrote(&mut self, write: &Write, outcome: Result<(), LogError>) -> Result<(), LogError> {
         if let Err(error) = outcome {
-            return tracing::error!(%error, "the inbound log could not be written");
+            tracing::error!(%error, "the inbound log could not be written");
+            return Err(error);
         }
         let settled = self.log.settled(write);
         for entry in &settled.entries {
@@ -357,12 +395,13 @@ impl Inbound {
                 source.mark_written(*value);
             }
         }
+        Ok(())
     }
 
     fn offer(&mut self) {
-        let now = self.chassis.clock.now();
+        let now = self.inbound.chassis.clock.now();
         for (receiver, source) in &mut self.sources {
-            let Some(node) = self.shards.node_of("offline", *receiver) else { continue };
+            let Some(node) = self.inbound.shards.node_of("offline", *receiver) else { continue };
             let Some(due) = source.poll(now) else { continue };
             let entries = due
                 .positions
@@ -372,7 +411,7 @@ impl Inbound {
                 source: self.log.id().to_vec(),
                 source_epoch: self.log.epoch().0,
                 reply_owner: Owner::Unspecified.into(),
-                reply_node: self.chassis.node.as_str().to_owned(),
+                reply_node: self.inbound.chassis.node.as_str().to_owned(),
                 source_user: Vec::new(),
                 receiver: receiver.to_vec(),
                 settled: due.settled,
@@ -380,14 +419,14 @@ impl Inbound {
                 entries: entries.collect(),
             };
             let item = OfflineItem { item: Some(offline_item::Item::Offer(offer)) };
-            if let Err(error) = self.offline.push(&node, item) {
+            if let Err(error) = self.inbound.offline.push(&node, item) {
                 tracing::debug!(%error, "it will be offered again");
             }
         }
     }
 
     /// Nothing follows from an answer but that it is done: whoever texted can't be told more.
-    fn answered(&mut self, answers: OfferAnswers) {
+    async fn answered(&mut self, answers: OfferAnswers) {
         let Ok(receiver) = UserId::from_slice(&answers.receiver) else { return };
         let Some(source) = self.sources.get_mut(&receiver) else { return };
         if LogId::from_slice(&answers.source) != Ok(self.log.id()) || answers.wait {
@@ -396,7 +435,7 @@ impl Inbound {
         if answers.expected
             && let Back::Below { taken } = source.expected(answers.taken)
         {
-            return self.lost(receiver, taken);
+            return self.lost(receiver, taken).await;
         }
         for answer in answers.answers {
             if source.answered(answer.position)
@@ -412,10 +451,11 @@ impl Inbound {
     }
 
     /// A receiver has only what is up to `taken`, though it had answered for more: the rest is offered again.
-    fn lost(&mut self, receiver: UserId, taken: u64) {
+    async fn lost(&mut self, receiver: UserId, taken: u64) {
         tracing::error!("a receiver lost what it had taken: a defect; it is offered again");
         metrics::receiver_lost();
-        match self.since(taken + 1, |sms| sms.receiver == receiver.as_bytes()) {
+        let hers = |sms: &InboundSms| sms.receiver == receiver.as_bytes();
+        match self.inbound.since(&self.log, taken + 1, hers).await {
             Ok(again) => {
                 self.sources.insert(receiver, Source::new(taken));
                 again.into_iter().for_each(|(idx, sms)| self.opened(idx, sms));
@@ -424,14 +464,6 @@ impl Inbound {
             Err(error) => tracing::error!(%error, "the inbound log could not be read"),
         }
     }
-}
-
-/// What became of a text.
-enum Claimed {
-    Done(&'static str),
-    Routed(UserId),
-    /// Can't be decided now: the operator delivers it again.
-    Later,
 }
 
 fn say(answer: oneshot::Sender<CommandStatus>, status: CommandStatus) {

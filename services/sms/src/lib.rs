@@ -20,9 +20,11 @@ mod early;
 mod esme;
 mod inbound;
 pub mod limits;
+mod look;
 mod metrics;
 mod parts;
 mod pdu;
+mod results;
 mod rpc;
 pub mod segment;
 mod store;
@@ -39,6 +41,7 @@ use tokio::sync::mpsc;
 
 pub use config::Config;
 pub use esme::{Dial, Wire};
+pub use store::SCHEMA;
 
 /// Why the SMS service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,14 +88,14 @@ pub async fn start(
     config: &Config,
     dial: Dial,
 ) -> Result<Sms, StartError> {
-    let db = Db::open(url, "sms", store::TABLES, store::SCHEMA, chassis)?;
-    let logs = LogStore::new(db.clone(), LogKind::Inbound, dialtone_log::limits::KEEP);
+    let db = Db::open(url, SCHEMA, chassis).await?;
+    let keep = dialtone_log::limits::KEEP_SOURCE;
+    let logs = LogStore::new(db.clone(), LogKind::Inbound, keep, shards.leases(), chassis);
     let (delivered, delivers) = mpsc::channel(limits::WINDOW * 4);
     let esme = esme::Esme::start(chassis, dial, &config.system_id, &config.password, delivered);
     let store = store::Store::new(db);
     let key = secrets.number_key.clone();
-    let bridge =
-        bridge::Bridge::start(chassis, store, key, config, shards, bus.fan(subjects::routing), esme)?;
+    let bridge = bridge::Bridge::start(chassis, store, key, config, shards, bus.fan(subjects::routing), esme);
     let offline = bus.fan(subjects::offline);
     chassis.tasks.spawn("sms sweep", logs.clone().keep_swept(chassis.clone()));
     let answers =

@@ -41,6 +41,8 @@ pub const REBIND_MAX: Duration = Duration::from_secs(10);
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at replies whose offer was not answered, and at parts whose others do not come.
 pub const INBOUND_EVERY: Duration = Duration::from_millis(250);
+/// Between two looks whether the inbound log is this process's.
+pub const OWNER_EVERY: Duration = Duration::from_millis(250);
 /// Binds at the embedded centre.
 pub const CENTRE_BINDS: usize = 16;
 /// SMS kept on a simulated handset, and as many for it while it is off.
@@ -73,10 +75,36 @@ pub const PART_REPEATS: usize = 16;
 pub const TAKEN_KEEP: Duration = Duration::from_secs(40 * 24 * 3_600);
 /// How long it is known how many SMS were taken in an hour, should the clock be set back.
 pub const SPEND_KEEP: Duration = Duration::from_secs(24 * 3_600);
+/// SMS that a process takes of an hour at once, at most.
+pub const SPEND_AT_ONCE: u32 = 64;
+/// An hour is taken in at least so many portions, or one by one.
+pub const SPEND_PORTIONS: u32 = 1_024;
+/// How often a service number is looked for while others are given away; then the SMS is tried again.
+pub const ASSIGN_TRIES: usize = 16;
+/// How often a receipt is counted anew because something else became of its SMS meanwhile; then it must come again.
+pub const RECEIPT_TRIES: usize = 8;
+/// The first pause before something is done again that the store could not do; it doubles to [`STORE_MAX`].
+pub const STORE_FIRST: Duration = Duration::from_millis(100);
+/// The longest one.
+pub const STORE_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at what processes that are gone have left, and at what could not be written.
+pub const LOOK_AROUND: Duration = Duration::from_secs(60);
+/// How long a process must not be heard of until others take what it has left.
+pub const GONE_AFTER: Duration = Duration::from_secs(60);
+/// Rows that one read of what is to be done brings.
+pub const OPEN_ROWS: usize = 512;
+/// Hours that are looked through at once.
+pub const OPEN_HOURS: usize = 4_096;
+/// Results that a process tells at the same time; more wait until it looks around.
+pub const TELLING: usize = 4_096;
 /// Between two steps of the sweep.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Rows of each table that one step looks at.
 pub const SWEEP_ROWS: usize = 1_024;
+/// Rows that a sweep deletes together.
+pub const SWEEP_BATCH: usize = 64;
+/// Rows that a sweep deletes at the same time.
+pub const SWEEP_AT_ONCE: usize = 32;
 /// How long the centre keeps a deliver that was refused for now.
 pub const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Commands that wait for the simulated network.
@@ -120,6 +148,7 @@ mod tests {
             ("ids of receipts before their submit's answer", many(EARLY_RECEIPTS)),
             ("identity's claim of an SMS", seconds(CLAIM_WITHIN)),
             ("it is known that an SMS was taken", format!("{} days", TAKEN_KEEP.as_secs() / (24 * 3_600))),
+            ("what a process has left, until others take it", seconds(GONE_AFTER)),
             ("SMS on a handset", many(HANDSET_SMS)),
             ("parts that wait for a handset that is off", many(HANDSET_SMS)),
             ("characters that a handset sends", many(HANDSET_CHARS)),

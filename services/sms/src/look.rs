@@ -1,5 +1,9 @@
 //! What this process has in hand, and its looks around for what nobody has: left by processes that are gone, or not
 //! written when the store could not be reached.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the door, tasks of single SMS and the looker share it, for a look each"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +26,7 @@ struct InHand {
     sms: BTreeSet<Vec<u8>>,
     /// By message id and kind: of one SMS in the order of its fates.
     results: BTreeMap<(Vec<u8>, i32), Told>,
+    gone: Gone,
 }
 
 impl Hands {
@@ -81,9 +86,9 @@ impl Bridge {
     /// Looks around until the process is to stop. The first look is the one after a start: what a process of this name
     /// had is this one's.
     pub(crate) async fn keep_looking(self) {
-        let (stop, mut gone) = (self.chassis.tasks.stop_token(), Gone::default());
+        let stop = self.chassis.tasks.stop_token();
         loop {
-            let pause = match self.look_around(&mut gone).await {
+            let pause = match self.look_around().await {
                 Ok(()) => LOOK_AROUND,
                 Err(error) => {
                     tracing::warn!(%error, "what is to be done could not be read");
@@ -96,12 +101,12 @@ impl Bridge {
         }
     }
 
-    async fn look_around(&self, gone: &mut Gone) -> Result<(), StoreError> {
+    async fn look_around(&self) -> Result<(), StoreError> {
         for hour in self.store.hours().await? {
             let mut is_empty = true;
             for lane in Lane::of(hour) {
-                is_empty &= self.look_for_sms(lane, gone).await?;
-                is_empty &= self.look_for_results(lane, gone).await?;
+                is_empty &= self.look_for_sms(lane).await?;
+                is_empty &= self.look_for_results(lane).await?;
             }
             if is_empty {
                 self.store.close(hour, self.chassis.clock.now()).await?;
@@ -111,34 +116,34 @@ impl Bridge {
     }
 
     /// Whether this process is to see to what another had, or a former one of its own name.
-    fn is_to_see_to(&self, node: &str, gone: &mut Gone) -> bool {
-        node == self.chassis.node.as_str()
-            || gone.is_gone(node, &self.shards.nodes("sms"), self.chassis.clock.instant())
+    pub(crate) fn is_to_see_to(&self, node: &str) -> bool {
+        let (alive, now) = (self.shards.nodes("sms"), self.chassis.clock.instant());
+        node == self.chassis.node.as_str() || self.hands.lock().gone.is_gone(node, &alive, now)
     }
 
     /// Takes those in hand that nobody has; true if there are none at all.
-    async fn look_for_sms(&self, lane: Lane, gone: &mut Gone) -> Result<bool, StoreError> {
+    async fn look_for_sms(&self, lane: Lane) -> Result<bool, StoreError> {
         let mut after = Vec::new();
         loop {
             let found = self.store.queued(lane, &after).await?;
             let Some((last, _)) = found.last() else { return Ok(after.is_empty()) };
             after.clone_from(last);
             for (key, node) in found {
-                if !self.hands.has(id_of(&key)) && self.is_to_see_to(&node, gone) {
+                if !self.hands.has(id_of(&key)) && self.is_to_see_to(&node) {
                     self.queue(key).await;
                 }
             }
         }
     }
 
-    async fn look_for_results(&self, lane: Lane, gone: &mut Gone) -> Result<bool, StoreError> {
+    async fn look_for_results(&self, lane: Lane) -> Result<bool, StoreError> {
         let mut after = Vec::new();
         loop {
             let found = self.store.results(lane, &after).await?;
             let Some(last) = found.last() else { return Ok(after.is_empty()) };
             after = last.key().to_vec();
             for told in found {
-                if self.is_to_see_to(&told.result.reply_node, gone) {
+                if self.is_to_see_to(&told.result.reply_node) {
                     self.hands.tell(told);
                     self.news.notify_one();
                 }

@@ -18,6 +18,6 @@ pub(crate) fn routes(bridge: Bridge) -> Routes {
 #[tonic::async_trait]
 impl Service for Door {
     async fn quote(&self, request: Request<QuoteRequest>) -> Result<Response<QuoteResponse>, Status> {
-        Ok(Response::new(self.bridge.quote(request.into_inner())?))
+        Ok(Response::new(self.bridge.quote(request.into_inner()).await?))
     }
 }

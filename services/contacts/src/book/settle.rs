@@ -45,7 +45,7 @@ impl Book {
     }
 
     /// Writes what is owed, then sweeps away the chunks of which nothing is owed any more.
-    async fn pay(
+    pub(super) async fn pay(
         &self,
         book: &BookRow,
         owed: &OwedRow,

@@ -95,10 +95,24 @@ impl Book {
         match self.store().replace_book(self.user, head, row).await? {
             Some(head) => Ok(Some(self.answer(reading, &head.row, &chunk))),
             None => {
-                self.store().drop_pending(self.user, &at).await?;
+                self.give_up(&at, of, reading.numbers.keys().copied()).await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Takes back a chunk that came to nothing, and its notes if their generation was over before they were written.
+    pub(super) async fn give_up(
+        &self,
+        at: &ChunkRow,
+        of: Holder,
+        noted: impl Iterator<Item = NumberHash>,
+    ) -> Result<(), StoreError> {
+        self.store().drop_pending(self.user, at).await?;
+        if state::is_over(&self.store().book(self.user).await?, of.generation) {
+            self.store().drop_notes(of, noted).await?;
+        }
+        Ok(())
     }
 
     /// Numbers never asked about before, if the budget allows them. Those of a chunk that was answered, never
@@ -147,7 +161,8 @@ impl Book {
         let grown = there.iter().filter(|held| !held.is_in).count() as u64;
         let entry = |((hash, resolved), held): ((NumberHash, Resolved), Held)| {
             let Resolved { user, epoch, nickname } = resolved;
-            let is_new = !user.is_empty() && !(held.is_in && held.user == user);
+            let was_friend = held.is_in && held.user == user;
+            let is_new = !user.is_empty() && !was_friend;
             (hash, PendingEntry { user, epoch, nickname, is_fresh: fresh.contains(&hash), is_new })
         };
         let added = hashes().zip(resolved).zip(shown).map(entry).collect();

@@ -121,10 +121,19 @@ impl Store {
         Ok(rows.iter().filter_map(holder).collect())
     }
 
-    /// A generation that counts no more holds nothing.
-    pub(crate) async fn drop_holder(&self, hash: NumberHash, holder: Holder) -> Result<()> {
-        let batch = Batch::new().delete("contact_of", holder_key(hash, holder));
-        self.db.commit(batch).await.map(|_applied| ())
+    /// Takes back notes that were written after their generation's end. What the generation itself says is no help: on a
+    /// shared store a maximum that comes after its row was removed is not seen.
+    pub(crate) async fn drop_notes(
+        &self,
+        holder: Holder,
+        hashes: impl IntoIterator<Item = NumberHash>,
+    ) -> Result<()> {
+        self.in_steps(hashes, |batch, hash| {
+            batch
+                .delete("contact_of", holder_key(hash, holder))
+                .delete("contact", number_key(holder.user, holder.generation, hash))
+        })
+        .await
     }
 
     /// What a generation knows of a number.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Secrets, listen, server};
+use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Network, Secrets, listen, server};
 use dialtone_gateway::Peers;
 use dialtone_gateway::limits::MAX_UNARY_BYTES;
 use dialtone_proto::offline::v1 as offline;
@@ -23,7 +23,7 @@ const SYNC: &str = "/dialtone.contacts.v1.Contacts/Sync";
 const SESSION: &str = "/dialtone.edge.v1.Session/Connect";
 
 /// A gRPC message with its head.
-fn message(content: &[u8]) -> Bytes {
+pub(crate) fn message(content: &[u8]) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(content.len()).expect("small"));
@@ -31,22 +31,31 @@ fn message(content: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
+/// A call as it goes over the wire: the answer's bytes, or the refusal.
+pub(crate) async fn call(
+    routes: &Routes,
+    path: &str,
+    token: Option<&str>,
+    body: Bytes,
+) -> Result<Bytes, Status> {
+    let mut request = http::Request::post(path).version(http::Version::HTTP_2);
+    request = request.header("content-type", "application/grpc");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(Body::new(Full::new(body))).expect("a request");
+    let response = routes.clone().oneshot(request).await.expect("answered");
+    if let Some(status) = Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok) {
+        return Err(status);
+    }
+    let whole = response.into_body().collect().await?;
+    let status = whole.trailers().and_then(Status::from_header_map).expect("a status");
+    if status.code() == Code::Ok { Ok(whole.to_bytes()) } else { Err(status) }
+}
+
 impl World {
-    /// A call as it goes over the wire: the answer's bytes, or the refusal.
     async fn call(&self, path: &str, token: Option<&str>, body: Bytes) -> Result<Bytes, Status> {
-        let mut request = http::Request::post(path).version(http::Version::HTTP_2);
-        request = request.header("content-type", "application/grpc");
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let request = request.body(Body::new(Full::new(body))).expect("a request");
-        let response = self.routes.clone().oneshot(request).await.expect("answered");
-        if let Some(status) = Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok) {
-            return Err(status);
-        }
-        let whole = response.into_body().collect().await?;
-        let status = whole.trailers().and_then(Status::from_header_map).expect("a status");
-        if status.code() == Code::Ok { Ok(whole.to_bytes()) } else { Err(status) }
+        call(&self.routes, path, token, body).await
     }
 
     async fn refused(&self, path: &str, token: Option<&str>, body: Bytes) -> Status {
@@ -227,8 +236,9 @@ async fn services_in_other_processes_are_reached_and_missed_in_the_same_words() 
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let joined = server::join(vec![(&["dialtone.offline.v1.Inbox"], slow_inbox(&chassis))]);
     listen::serve(&chassis, listener, joined, "inbox");
-    let inbox = Channel::remote(&url).expect("a url");
-    let peers = Peers { contacts: Channel::remote(NOWHERE).expect("a url"), ..peers(inbox) };
+    let network = Network::new(&chassis, None);
+    let inbox = network.channel(&url).expect("a url");
+    let peers = Peers { contacts: network.channel(NOWHERE).expect("a url"), ..peers(inbox) };
     let world = open(chassis, FakePeers::default(), peers, true).await;
     let token = world.token(1);
     let path = "/dialtone.offline.v1.Inbox/GetCursor";

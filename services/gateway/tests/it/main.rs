@@ -2,6 +2,7 @@
 
 mod calls;
 mod ends;
+mod owners;
 mod reflection;
 mod session;
 mod web;

@@ -61,12 +61,26 @@ impl FakePeers {
     }
 
     fn channel(&self, peer: &'static str) -> Channel {
+        Channel::Local(self.routes(peer))
+    }
+
+    pub(crate) fn routes(&self, peer: &'static str) -> LocalRoutes {
         let this = self.clone();
         let answer = move |request: http::Request<Body>| {
             let this = this.clone();
             async move { Ok::<_, dialtone_chassis::BoxError>(this.answer(peer, request).await) }
         };
-        Channel::Local(LocalRoutes::new(service_fn(answer)))
+        LocalRoutes::new(service_fn(answer))
+    }
+
+    pub(crate) fn channels(&self) -> Peers {
+        Peers {
+            identity: self.channel("identity"),
+            contacts: self.channel("contacts"),
+            presence: self.channel("presence"),
+            routing: self.channel("routing"),
+            offline: self.channel("offline"),
+        }
     }
 
     async fn answer(&self, peer: &'static str, request: http::Request<Body>) -> http::Response<Body> {
@@ -122,13 +136,7 @@ pub(crate) async fn start(chassis: Chassis) -> World {
 
 pub(crate) async fn start_with(chassis: Chassis, reflection: bool) -> World {
     let peers = FakePeers::default();
-    let channels = Peers {
-        identity: peers.channel("identity"),
-        contacts: peers.channel("contacts"),
-        presence: peers.channel("presence"),
-        routing: peers.channel("routing"),
-        offline: peers.channel("offline"),
-    };
+    let channels = peers.channels();
     open(chassis, peers, channels, reflection).await
 }
 

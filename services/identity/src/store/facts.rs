@@ -29,15 +29,18 @@ impl Pending {
     }
 }
 
-fn fact_key(number: PhoneNumber, user: &[u8]) -> Vec<u8> {
+/// Each change of a number has a key of its own: what is told of one says nothing of the next.
+fn fact_key(number: PhoneNumber, change: &NumberRow) -> Vec<u8> {
     let lot = (number.as_u64() % u64::from(FACT_LOTS)).to_be_bytes();
-    [&lot[7..], &number_key(number), user].concat()
+    [&lot[7..], &number_key(number), &change.user, &change.epoch.to_be_bytes()].concat()
 }
 
-fn number_of(key: &[u8]) -> Option<(PhoneNumber, UserId)> {
-    let (number, user) = key.get(1..)?.split_at_checked(8)?;
+/// The number of a key, its user and the epoch.
+fn change_of(key: &[u8]) -> Option<(PhoneNumber, UserId, u64)> {
+    let (number, rest) = key.get(1..)?.split_at_checked(8)?;
+    let (user, epoch) = rest.split_at_checked(16)?;
     let number = PhoneNumber::from_u64(u64::from_be_bytes(number.try_into().ok()?)).ok()?;
-    Some((number, UserId::from_slice(user).ok()?))
+    Some((number, UserId::from_slice(user).ok()?, u64::from_be_bytes(epoch.try_into().ok()?)))
 }
 
 impl Store {
@@ -53,8 +56,8 @@ impl Store {
         row: &NumberRow,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let fact = FactRow { epoch: row.epoch, until_ms: now.plus(FACT_PATIENCE).0 };
-        let batch = Batch::new().put("fact", fact_key(number, &row.user), fact.encode_to_vec());
+        let fact = FactRow { until_ms: now.plus(FACT_PATIENCE).0 };
+        let batch = Batch::new().put("fact", fact_key(number, row), fact.encode_to_vec());
         let _always_applied: Commit = self.db.commit(batch).await?;
         Ok(())
     }
@@ -68,23 +71,23 @@ impl Store {
     ) -> Result<Vec<(Bytes, NumberFact)>, StoreError> {
         let mut facts = Vec::new();
         for (key, value) in self.db.scan_prefix("fact", &[lot], FACT_BATCH).await? {
-            let Some((number, user)) = number_of(&key) else { continue };
+            let Some((number, user, epoch)) = change_of(&key) else { continue };
             let Ok(fact) = FactRow::decode(value) else { continue };
             // Serially: what is not there then never comes of an attempt whose outcome nobody knows.
             let seen: Seen<NumberRow> = self.see_serial("number_owner", &number_key(number)).await?;
-            let has_come = seen.row.owner() == Some((user, fact.epoch));
+            let has_come = seen.row.owner() == Some((user, epoch));
             if has_come {
                 let nickname = self.user(user).await?.unwrap_or_default().nickname;
                 let (number, user) = (number.to_string(), user.to_vec());
-                facts.push((key, NumberFact { number, user, epoch: fact.epoch, nickname }));
-            } else if seen.row.epoch >= fact.epoch || is_past(fact.until_ms, now) {
+                facts.push((key, NumberFact { number, user, epoch, nickname }));
+            } else if seen.row.epoch >= epoch || is_past(fact.until_ms, now) {
                 self.drop_fact(&key).await?;
             }
         }
         Ok(facts)
     }
 
-    /// A fact was told, or is none. It can't be another one than was taken: one user gets a number once.
+    /// A fact was told, or is none.
     pub(crate) async fn drop_fact(&self, key: &[u8]) -> Result<(), StoreError> {
         let _always_applied: Commit = self.db.commit(Batch::new().delete("fact", key)).await?;
         Ok(())

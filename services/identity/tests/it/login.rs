@@ -14,13 +14,13 @@ use tonic::Status;
 use crate::world::*;
 
 impl World {
-    async fn challenge(&self, number: &str, device: u32) -> Vec<u8> {
+    pub(crate) async fn challenge(&self, number: &str, device: u32) -> Vec<u8> {
         let ask = proto::ChallengeRequest { number: typed(number), device };
         self.login().challenge(ask).await.expect("challenged").into_inner().nonce
     }
 
     /// Answers a challenge with the key made of `seed`.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         number: &str,
         device: u32,
@@ -53,7 +53,13 @@ impl World {
         Ok(self.login().with_key(ask).await?.into_inner().logged_in.expect("logged in"))
     }
 
-    async fn with_code(&self, flow: &[u8], code: &str, key: &[u8], name: &str) -> Result<Outcome, Status> {
+    pub(crate) async fn with_code(
+        &self,
+        flow: &[u8],
+        code: &str,
+        key: &[u8],
+        name: &str,
+    ) -> Result<Outcome, Status> {
         let ask = proto::WithCodeRequest {
             flow_id: flow.to_vec(),
             code: code.to_owned(),

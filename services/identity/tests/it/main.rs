@@ -2,7 +2,9 @@
 
 mod directory;
 mod login;
+mod lost;
 mod registration;
+mod shared;
 mod sms;
 mod tokens;
 mod world;

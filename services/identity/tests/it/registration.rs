@@ -135,7 +135,14 @@ async fn five_wrong_codes_use_a_code_up_and_the_next_one_begins_anew() {
     assert_ne!(first, second);
     assert_eq!(world.check(&flow, &first).await.expect("answered"), not_passed(4), "the code before is dead");
     assert_eq!(world.check(&flow, &second).await.expect("answered"), passed(ANNA));
-    assert_eq!(reason(world.check(&flow, &second).await), Reason::FlowExpired, "it passes once");
+    assert_eq!(
+        world.check(&flow, &second).await.expect("answered"),
+        passed(ANNA),
+        "a lost answer is told again"
+    );
+    assert_eq!(reason(world.check(&flow, &wrong(&second)).await), Reason::FlowExpired);
+    world.complete(&flow, 1, "").await.expect("registered");
+    assert_eq!(reason(world.check(&flow, &second).await), Reason::FlowExpired, "until it has ended");
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,6 +112,39 @@ async fn who_ask_at_once_are_let_through_as_often_as_both_budgets_have_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_sent_away_because_others_of_the_prefix_ask_too() {
+    let mut world = start(1_000).await;
+    let numbers: Vec<_> = (10..50).map(|n| format!("+141555501{n}")).collect();
+    assert_eq!(let_through(&world, &numbers).await, numbers.len());
+    for _ in &numbers {
+        world.sms().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_has_paid_if_the_process_dies_before_its_prefix_has() {
+    let write = Duration::from_millis(100);
+    let mut world = start_over(MemoryDisk::with_delay(write..=write), 1).await;
+    let flow = world.create(ANNA).await.flow_id;
+    // While the number's is being written: the next write is the prefix's.
+    let dies = async {
+        world.chassis.clock.sleep(write / 2).await;
+        world.disk.fail_next(1);
+    };
+    let (sent, ()) = futures::future::join(world.send_code(&flow), dies).await;
+    assert_eq!(reason(sent), Reason::StoreUnavailable);
+    world.no_sms().await;
+    let mut world = world.restart().await;
+    let (reason, told) = wait(world.send_code(&flow).await);
+    assert_eq!(reason, Reason::SmsBudget, "for one that was not sent");
+    world.pass(told).await;
+    world.send_code(&flow).await.expect("the prefix has not paid");
+    world.sms().await;
+    let other = world.create(BEN).await.flow_id;
+    assert_eq!(wait(world.send_code(&other).await).0, Reason::SmsBudget, "and now it has");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_store_nothing_is_sent() {
     let mut world = world().await;
     let flow = world.create(ANNA).await.flow_id;

@@ -23,7 +23,7 @@ impl World {
         self.account().logout(with(token, proto::LogoutRequest {})).await.expect("out");
     }
 
-    async fn revoke(&self, token: &str, session: &[u8]) {
+    pub(crate) async fn revoke(&self, token: &str, session: &[u8]) {
         let ask = proto::RevokeSessionRequest { session_id: session.to_vec() };
         self.account().revoke_session(with(token, ask)).await.expect("answered");
     }

@@ -27,7 +27,7 @@ pub(crate) const SERVICE: &str = "+18005550100";
 pub(crate) const PAUSE: Duration = Duration::from_secs(31);
 
 /// How long something may take that must come.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// One process with identity.
 pub(crate) struct World {
@@ -50,12 +50,38 @@ pub(crate) async fn start(prefix: u32) -> World {
     open(Chassis::for_tests(7), MemoryDisk::new(), config).await
 }
 
+/// One over this disk.
+pub(crate) async fn start_over(disk: MemoryDisk, prefix: u32) -> World {
+    let config = Config { service_number: SERVICE.into(), prefix_sms_per_hour: prefix };
+    open(Chassis::for_tests(7), disk, config).await
+}
+
 async fn open(chassis: Chassis, disk: MemoryDisk, config: Config) -> World {
-    let (bus, secrets) = (Bus::local(&chassis), Secrets::for_tests());
+    let bus = Bus::local(&chassis);
     let sms = sms_service(&chassis, &bus).await;
-    let identity = dialtone_identity::start(&chassis, &bus, &secrets, StoreUrl::memory(&disk), &config)
-        .await
-        .expect("starts");
+    begin(chassis, bus, sms, (StoreUrl::memory(&disk), disk), config).await
+}
+
+/// Two processes over one store, which is one that can be shared, and one bus; the first has the SMS service.
+pub(crate) async fn two(url: StoreUrl) -> (World, World) {
+    let config = Config { service_number: SERVICE.into(), prefix_sms_per_hour: 1_000 };
+    let (one, other) = (Chassis::for_tests(7), Chassis::for_tests(8));
+    let bus = Bus::local(&one);
+    let sms = sms_service(&one, &bus).await;
+    let store = (url, MemoryDisk::new());
+    let first = begin(one, bus.clone(), sms, store.clone(), config.clone()).await;
+    (first, begin(other, bus, mpsc::channel(1).1, store, config).await)
+}
+
+async fn begin(
+    chassis: Chassis,
+    bus: Bus,
+    sms: mpsc::Receiver<SmsSubmit>,
+    (url, disk): (StoreUrl, MemoryDisk),
+    config: Config,
+) -> World {
+    let secrets = Secrets::for_tests();
+    let identity = dialtone_identity::start(&chassis, &bus, &secrets, url, &config).await.expect("starts");
     World { routes: identity.routes, chassis, bus, disk, secrets, config, sms }
 }
 

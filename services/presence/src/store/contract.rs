@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use dialtone_chassis::Chassis;
 use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_store::{Db, MemoryDisk, StoreUrl};
+use dialtone_store::{Db, MemoryDisk, StoreError, StoreUrl};
 use dialtone_vocab::{NodeId, UnixMillis, UserId};
 
 use super::{SCHEMA, Status, Store};
 
 const ANNA: UserId = UserId::new([1; 16]);
 const BEN: UserId = UserId::new([2; 16]);
+
+const MIGRATE_TRIES: u32 = 5;
 
 async fn open(url: &StoreUrl, chassis: &Chassis) -> Store {
     Store::new(Db::open(url.clone(), SCHEMA, chassis).await.expect("opens"))
@@ -74,8 +76,15 @@ async fn keyspace() -> Option<StoreUrl> {
     let nodes = dialtone_testkit::cql_nodes("presence over a CQL server")?;
     let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
     let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-    let made = Scylla::migrate(&config, &[SCHEMA], 1, &Chassis::for_tests(1)).await;
-    assert_eq!(made, Ok(true), "a new one");
+    let chassis = Chassis::for_tests(1);
+    // A server that has just started, or makes many, may take longer over it than a request may.
+    let mut made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
+    for _ in 0..MIGRATE_TRIES {
+        if let Err(StoreError::Unreachable { .. } | StoreError::Unknown { .. }) = made {
+            made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
+        }
+    }
+    made.expect("a keyspace");
     Some(StoreUrl::Scylla(Scylla::open(&config).await.expect("opens")))
 }
 

@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{Request, Response};
 use tonic::body::Body;
@@ -12,14 +11,8 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_service::Service;
 
+use crate::network::{CONNECT_WITHIN, KEEP_ALIVE, KEEP_ALIVE_ANSWER, Remote};
 use crate::trace;
-
-/// Longest wait for a connection to another service.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// A ping on an idle connection, so that calls do not stay dead after a partition.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long a ping may stay unanswered.
-const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
 
 /// Whatever can go wrong below gRPC.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -27,13 +20,15 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// gRPC services in this process, with their layers on. Cheap to clone.
 pub type LocalRoutes = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// The way to a service: `SomethingClient<Channel>` works over both.
+/// The way to a service: `SomethingClient<Channel>` works over all of them.
 #[derive(Clone)]
 pub enum Channel {
     /// In this process.
     Local(LocalRoutes),
-    /// In another one.
-    Remote(tonic::transport::Channel),
+    /// In others, wherever they are by now: [`crate::Network::channel`].
+    Remote(Remote),
+    /// In another one, at an address that stays.
+    Fixed(tonic::transport::Channel),
 }
 
 impl Channel {
@@ -48,7 +43,7 @@ impl Channel {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER)
             .keep_alive_while_idle(true);
-        Ok(Self::Remote(endpoint.connect_lazy()))
+        Ok(Self::Fixed(endpoint.connect_lazy()))
     }
 }
 
@@ -60,7 +55,9 @@ impl Service<Request<Body>> for Channel {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
             Self::Local(routes) => routes.poll_ready(cx),
-            Self::Remote(channel) => channel.poll_ready(cx).map_err(Into::into),
+            // A call waits for its line itself.
+            Self::Remote(_) => Poll::Ready(Ok(())),
+            Self::Fixed(channel) => channel.poll_ready(cx).map_err(Into::into),
         }
     }
 
@@ -72,7 +69,8 @@ impl Service<Request<Body>> for Channel {
                 let ready = std::mem::replace(routes, next);
                 Box::pin(ready.oneshot(request))
             }
-            Self::Remote(channel) => {
+            Self::Remote(remote) => Box::pin(remote.clone().call(request)),
+            Self::Fixed(channel) => {
                 trace::inject(request.headers_mut());
                 let answer = channel.call(request);
                 Box::pin(async move { answer.await.map_err(Into::into) })

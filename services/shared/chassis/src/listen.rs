@@ -2,14 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use futures::{Stream, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::Chassis;
+use crate::tls::Tls;
 
 /// Streams of one connection.
 pub const MAX_STREAMS: u32 = 1_024;
@@ -21,6 +27,12 @@ const MAX_FRAME_BYTES: u32 = 16 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a ping may stay unanswered.
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// Handshakes of internal TLS at once; more wait.
+const MAX_HANDSHAKES: usize = 256;
+/// How long one may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// A pause when nothing can be accepted: no file descriptors, perhaps.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Streams reset by a client before they were answered; more ends the connection.
 const MAX_PENDING_RESETS: usize = 64;
 
@@ -49,13 +61,97 @@ pub async fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener
 /// the runtime ends (a graceful shutdown alone hangs on any open stream).
 pub fn serve(chassis: &Chassis, listener: TcpListener, routes: Routes, name: &'static str) {
     let stop = chassis.tasks.stop_token();
-    let incoming = TcpListenerStream::new(listener);
+    let incoming = incoming(listener);
     chassis.tasks.spawn(name, async move {
         let server = server().add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled());
         if let Err(error) = server.await {
             tracing::error!(%error, name, "the server ended");
         }
     });
+}
+
+/// What connects. The framework sets no options of connections that it did not accept itself.
+fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    TcpListenerStream::new(listener).inspect(|accepted| {
+        if let Ok(stream) = accepted {
+            send_at_once(stream);
+        }
+    })
+}
+
+/// An answer does not wait until the one before it was acknowledged.
+fn send_at_once(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delays");
+    }
+}
+
+/// As [`serve`], for other processes of the deployment: with `tls` whoever connects must show a certificate of its
+/// authority.
+pub fn serve_internal(chassis: &Chassis, listener: TcpListener, routes: Routes, tls: Option<&Tls>) {
+    let Some(tls) = tls else { return serve(chassis, listener, routes, "internal") };
+    // Nobody waits in it: a handshake that is done hands its stream over at once.
+    let (sender, streams) = mpsc::channel(1);
+    let shaking = Shaking { chassis: chassis.clone(), tls: tls.clone(), sender };
+    chassis.tasks.spawn("internal accept", shaking.accept(listener));
+    let stop = chassis.tasks.stop_token();
+    let incoming = ReceiverStream::new(streams).map(Ok::<_, io::Error>);
+    chassis.tasks.spawn("internal", async move {
+        let server = server().add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled());
+        if let Err(error) = server.await {
+            tracing::error!(%error, name = "internal", "the server ended");
+        }
+    });
+}
+
+/// Makes TLS of what connects.
+#[derive(Clone)]
+struct Shaking {
+    chassis: Chassis,
+    tls: Tls,
+    sender: mpsc::Sender<TlsStream<TcpStream>>,
+}
+
+impl Shaking {
+    async fn accept(self, listener: TcpListener) {
+        let (stop, slots) = (self.chassis.tasks.stop_token(), Arc::new(Semaphore::new(MAX_HANDSHAKES)));
+        loop {
+            let next = async {
+                let slot = slots.clone().acquire_owned().await;
+                (slot, listener.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let shake = self.clone().shake(stream, peer);
+                    self.chassis.tasks.spawn("internal handshake", async move {
+                        shake.await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    self.chassis.clock.sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn shake(self, stream: TcpStream, peer: SocketAddr) {
+        send_at_once(&stream);
+        let handshake = TlsAcceptor::from(self.tls.server()).accept(stream);
+        match self.chassis.clock.timeout(HANDSHAKE_WITHIN, handshake).await {
+            Ok(Ok(stream)) => {
+                let _stopping = self.sender.send(stream).await;
+            }
+            Ok(Err(error)) => tracing::warn!(%peer, %error, "an internal connection was refused"),
+            Err(_) => tracing::warn!(%peer, "an internal connection did not finish its handshake"),
+        }
+    }
 }
 
 /// A server with our limits.
@@ -68,12 +164,20 @@ pub fn server() -> Server {
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
-        .tcp_nodelay(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn answers_leave_at_once() {
+        let listener =
+            bind(SocketAddr::from(([127, 0, 0, 1], 0)), "gateway.listen").await.expect("a free port");
+        let _client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        let accepted = Box::pin(incoming(listener)).next().await.expect("one").expect("accepted");
+        assert!(accepted.nodelay().expect("an option"));
+    }
 
     #[tokio::test]
     async fn a_port_in_use_names_port_and_setting() {

@@ -162,8 +162,11 @@ fn refusal(reason: Reason, message: &str) -> Response<Body> {
 
 /// What `grpc-timeout` asks for: digits and a unit (gRPC over HTTP/2), capped.
 fn deadline(headers: &HeaderMap) -> Duration {
-    let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-    asked.unwrap_or(DEADLINE).min(DEADLINE_CAP)
+    asked_timeout(headers).unwrap_or(DEADLINE).min(DEADLINE_CAP)
+}
+
+pub(crate) fn asked_timeout(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout)
 }
 
 fn parse_timeout(text: &str) -> Option<Duration> {

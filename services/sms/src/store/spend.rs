@@ -1,4 +1,5 @@
 //! How many SMS an hour has: taken from the store several at a time, so that processes do not stand in line for one row.
+#![expect(clippy::disallowed_types, reason = "two numbers that change together, for a moment each")]
 
 use std::sync::{Arc, Mutex, PoisonError};
 

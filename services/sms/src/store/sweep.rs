@@ -1,20 +1,20 @@
-//! What is past its time goes, a bounded step at a time.
-
-use std::ops::Bound;
+//! What is past its time goes, a bounded step at a time. Several processes may sweep the same.
 
 use dialtone_chassis::Chassis;
-use dialtone_store::{Batch, StoreError};
+use dialtone_store::{Batch, Rows, StoreError};
 use dialtone_vocab::UnixMillis;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message;
 
-use super::{HOUR_MS, Progress, SmsRow, Store};
-use crate::limits::{SPEND_KEEP, SWEEP_EVERY, SWEEP_ROWS, TAKEN_KEEP};
+use super::{DLR, HOUR_MS, Progress, SPEND, SmsRow, Store, TAKEN};
+use crate::limits::{SPEND_KEEP, SWEEP_AT_ONCE, SWEEP_BATCH, SWEEP_EVERY, SWEEP_ROWS, TAKEN_KEEP};
 
 /// Behind which key the next step begins: rows that stay must not hide what stands behind them.
 #[derive(Default)]
 pub(super) struct Cursors {
     taken: Vec<u8>,
     receipts: Vec<u8>,
+    spend: Vec<u8>,
 }
 
 impl Store {
@@ -31,55 +31,60 @@ impl Store {
 
     /// One step in each table; how many rows went.
     pub(super) async fn sweep(&self, cursors: &mut Cursors, now: UnixMillis) -> Result<usize, StoreError> {
-        let taken = self.step("sms_taken", &mut cursors.taken, |row| Ok(is_past(row, now))).await?;
-        // The operator's ids of an SMS go when it has gone itself.
-        let is_gone = |id: &[u8]| Ok(self.db.get("sms_taken", id)?.is_none());
-        let receipts = self.step("dlr_map", &mut cursors.receipts, is_gone).await?;
-        Ok(taken + receipts + self.sweep_spend(now).await?)
+        let taken = self.next(TAKEN, &mut cursors.taken, |_, row| is_past(row, now)).await?;
+        let receipts = self.next(DLR, &mut cursors.receipts, |_, row| is_past_receipt(row, now)).await?;
+        let hours = self.next(SPEND, &mut cursors.spend, |hour, _| is_past_hour(hour, now)).await?;
+        let swept = taken.len() + receipts.len() + hours.len();
+        for receipts in receipts.chunks(SWEEP_BATCH) {
+            let delete = |batch: Batch, (key, _): &(bytes::Bytes, _)| batch.delete(DLR, key.to_vec());
+            self.write(receipts.iter().fold(Batch::new(), delete)).await?;
+        }
+        self.delete_as_seen(TAKEN, taken).await?;
+        self.delete_as_seen(SPEND, hours).await?;
+        Ok(swept)
     }
 
-    /// Deletes those of the next rows whose value is past its time, and moves the cursor on.
-    async fn step(
+    /// Those of the next rows that are past their time; moves the cursor on.
+    async fn next(
         &self,
         table: &'static str,
         after: &mut Vec<u8>,
-        is_past: impl Fn(&[u8]) -> Result<bool, StoreError>,
-    ) -> Result<usize, StoreError> {
-        let rows = self.db.scan(table, (Bound::Excluded(after.clone()), Bound::Unbounded), SWEEP_ROWS)?;
-        let (mut batch, mut swept) = (Batch::new(), 0);
-        for (key, value) in &rows {
-            if is_past(value)? {
-                swept += 1;
-                // It may just be written anew: then nothing goes, and the step is done once more.
-                batch = batch.expect_value(table, key.to_vec(), value.to_vec()).delete(table, key.to_vec());
-            }
-        }
-        if swept > 0 && !self.db.commit(batch).await?.is_applied() {
-            return Ok(0);
-        }
+        is_past: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<Rows, StoreError> {
+        let rows = self.db.walk(table, after, SWEEP_ROWS).await?;
         let end = rows.len() < SWEEP_ROWS;
         *after = rows.last().filter(|_| !end).map(|(key, _)| key.to_vec()).unwrap_or_default();
-        Ok(swept)
+        Ok(rows.into_iter().filter(|(key, value)| is_past(key, value)).collect())
     }
 
-    /// Hours stand in order: those that are past come first.
-    async fn sweep_spend(&self, now: UnixMillis) -> Result<usize, StoreError> {
-        let first_kept = (now.0.saturating_sub(SPEND_KEEP.as_millis() as u64) / HOUR_MS).to_be_bytes();
-        let rows = self.db.scan("spend", ..first_kept.to_vec(), SWEEP_ROWS)?;
-        let swept = rows.len();
-        if swept > 0 {
-            let delete = |batch: Batch, (key, _): (_, _)| batch.delete("spend", key);
-            let _always_applied = self.db.commit(rows.into_iter().fold(Batch::new(), delete)).await?;
-        }
-        Ok(swept)
+    /// Deletes rows that are still as they were seen.
+    async fn delete_as_seen(&self, table: &'static str, rows: Rows) -> Result<(), StoreError> {
+        let delete = async |(key, value): (bytes::Bytes, bytes::Bytes)| {
+            let batch = Batch::new().expect_value(table, key.to_vec(), value.to_vec());
+            // It may just be written anew: then it stays.
+            self.db.commit(batch.delete(table, key.to_vec())).await.map(drop)
+        };
+        stream::iter(rows).map(delete).buffer_unordered(SWEEP_AT_ONCE).try_collect().await
     }
+}
+
+fn is_old(at_ms: u64, now: UnixMillis) -> bool {
+    now.0.saturating_sub(at_ms) >= TAKEN_KEEP.as_millis() as u64
 }
 
 /// Whether nobody asks about an SMS any more. One that has not left yet stays, as does one of unknown age.
 fn is_past(row: &[u8], now: UnixMillis) -> bool {
     SmsRow::decode(row).is_ok_and(|row| {
-        row.progress >= Progress::Submitted as u32
-            && row.at_ms > 0
-            && now.0.saturating_sub(row.at_ms) >= TAKEN_KEEP.as_millis() as u64
+        row.progress >= Progress::Submitted as u32 && row.at_ms > 0 && is_old(row.at_ms, now)
     })
+}
+
+/// The operator's ids of an SMS go when it goes itself.
+fn is_past_receipt(row: &[u8], now: UnixMillis) -> bool {
+    row.get(..8).and_then(|at| at.try_into().ok()).is_none_or(|at| is_old(u64::from_be_bytes(at), now))
+}
+
+fn is_past_hour(hour: &[u8], now: UnixMillis) -> bool {
+    let first_kept = now.0.saturating_sub(SPEND_KEEP.as_millis() as u64) / HOUR_MS;
+    hour.try_into().is_ok_and(|hour| u64::from_be_bytes(hour) < first_kept)
 }

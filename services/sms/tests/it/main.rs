@@ -10,6 +10,7 @@ mod parts;
 mod peer;
 mod receipts;
 mod routes;
+mod shared;
 mod submits;
 mod taken;
 mod world;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dialtone_chassis::Chassis;
 use dialtone_proto::bus::v1::{SmsSubmit, SmsTaken, sms_submit};
 use dialtone_proto::types::v1::FateKind;
-use dialtone_store::{Db, MemoryDisk, StoreUrl};
+use dialtone_store::{Db, MemoryDisk};
 
 use crate::peer::*;
 use crate::world::*;
@@ -104,6 +104,51 @@ async fn a_result_is_told_every_second_until_it_is_taken_also_after_a_restart() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_process_has_left_another_takes_when_it_was_not_heard_of_for_a_minute() {
+    let disk = MemoryDisk::new();
+    let on_disk = || Setup { disk: disk.clone(), ..Setup::default() };
+    let mut one = start_as("one", on_disk()).await;
+    let mut peer = one.operator().await;
+    one.sends((1..=3).map(|n| message(n, "left"))).await;
+    // Of one the operator has answered and nobody has heard, one is on its way, one waits.
+    peer.taken("a").await;
+    let told = one.told().await;
+    peer.submit().await;
+    let third = peer.submit().await.0;
+    peer.refuse(third, Status::EsmeRthrottled).await;
+    one.chassis.clock.sleep(Duration::from_millis(100)).await;
+    let left = one;
+    let mut other = start_as("other", on_disk()).await;
+    drop((left, peer));
+    let mut peer = other.operator().await;
+    let clock = other.chassis.clock.clone();
+    let began = clock.instant();
+    tokio::select! {
+        biased;
+        result = other.told() => panic!("it may come back: {result:?}"),
+        () = peer.idle() => unreachable!("without end"),
+        () = clock.sleep(Duration::from_secs(59)) => {}
+    }
+    let submit = peer.taken("c").await;
+    assert_eq!(submit.short_message().as_ref(), b"left");
+    let passed = (clock.instant() - began).as_secs();
+    assert!((59..=121).contains(&passed), "{passed}");
+    let mut results = Vec::new();
+    while results.len() < 3 {
+        let result = other.told().await;
+        assert_eq!(result.reply_node, "other", "who is to hear that it was taken");
+        other.take_result(&result).await;
+        if !results.contains(&(result.message_id[0], result.kind())) {
+            results.push((result.message_id[0], result.kind()));
+        }
+    }
+    results.sort_unstable_by_key(|(n, _)| *n);
+    assert_eq!(told.message_id[0], 1);
+    let kinds = [FateKind::SmsSubmitted, FateKind::SmsUnknown, FateKind::SmsSubmitted];
+    assert_eq!(results.into_iter().map(|(_, kind)| kind).collect::<Vec<_>>(), kinds);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_is_told_what_became_of_a_code() {
     let mut world = world().await;
     let mut peer = world.operator().await;
@@ -128,9 +173,11 @@ async fn rows_after(age: Duration) -> Vec<Vec<u8>> {
     world.chassis.clock.sleep(Duration::from_secs(60)).await;
     // The process is stopped: its disk is read.
     world.stop().await;
-    let (chassis, tables) = (Chassis::for_tests(9), &["sms_taken", "dlr_map"]);
-    let db = Db::open(StoreUrl::memory(&disk), "sms", tables, 1, &chassis).expect("opens");
-    let rows = tables.map(|table| db.scan(table, .., usize::MAX).expect("read")).concat();
+    let db = Db::open_memory(&disk, dialtone_sms::SCHEMA, &Chassis::for_tests(9)).expect("opens");
+    let mut rows = Vec::new();
+    for table in ["sms_taken", "dlr_map"] {
+        rows.extend(db.walk(table, &[], usize::MAX).await.expect("read"));
+    }
     rows.into_iter().map(|(_, value)| value.to_vec()).collect()
 }
 

@@ -19,7 +19,7 @@ use dialtone_shards::Shards;
 use dialtone_sms::centre::{self, Centre};
 use dialtone_sms::{Config, Dial, Wire};
 use dialtone_store::{MemoryDisk, StoreUrl};
-use dialtone_vocab::{Reason, UserId};
+use dialtone_vocab::{NodeId, Reason, UserId};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
@@ -125,11 +125,28 @@ pub(crate) fn telemetry() -> &'static Telemetry {
 }
 
 pub(crate) async fn start(setup: Setup) -> World {
-    telemetry();
-    let chassis = Chassis::for_tests(1);
+    start_as("test", setup).await
+}
+
+/// Starts a process of some name.
+pub(crate) async fn start_as(node: &str, setup: Setup) -> World {
+    let chassis = Chassis { node: NodeId::new(node), ..Chassis::for_tests(1) };
     let bus = Bus::local(&chassis);
     let services = ["routing", "offline", "sms", "identity"];
     let shards = Shards::start(&chassis, &bus, &services, &[]).await.expect("shards");
+    let url = StoreUrl::memory(&setup.disk);
+    start_in(chassis, bus, shards, url, setup).await
+}
+
+/// Starts the service in a process that is there already, over any store.
+pub(crate) async fn start_in(
+    chassis: Chassis,
+    bus: Bus,
+    shards: Shards,
+    url: StoreUrl,
+    setup: Setup,
+) -> World {
+    telemetry();
     let routing = bus.subscribe(&subjects::routing(&chassis.node)).await.expect("subscribed");
     let offline = bus.subscribe(&subjects::offline(&chassis.node)).await.expect("subscribed");
     let identity = Identity::default();
@@ -144,7 +161,7 @@ pub(crate) async fn start(setup: Setup) -> World {
         })
     });
     let dial = setup.dial.unwrap_or(by_hand);
-    let (url, secrets) = (StoreUrl::memory(&setup.disk), Secrets::for_tests());
+    let secrets = Secrets::for_tests();
     let sms = dialtone_sms::start(&chassis, &bus, &shards, &secrets, url, &setup.config, dial).await;
     World {
         routes: sms.expect("starts").routes,

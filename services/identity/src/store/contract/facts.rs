@@ -70,4 +70,10 @@ pub(super) async fn a_fact_that_never_came_to_pass_is_not_told(url: &StoreUrl) {
     own(&store, 2, owned(ANNA, 2)).await;
     assert!(all(&store, NOW).await.is_empty());
     assert_eq!(rows(&store).await, 0);
+    // And came back: the second time is another fact than the first.
+    store.add_fact(number(2), &owned(BEN, 1), NOW).await.expect("put down");
+    store.add_fact(number(2), &owned(BEN, 3), NOW).await.expect("put down");
+    own(&store, 2, owned(BEN, 3)).await;
+    let facts = all(&store, NOW).await;
+    assert_eq!(facts.iter().map(|(_, fact)| fact.epoch).collect::<Vec<_>>(), [3]);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dialtone_chassis::{Channel, Chassis, Error, listen, ops, server, telemetry};
+use dialtone_chassis::{Channel, Chassis, Error, Network, listen, ops, server, telemetry};
 use dialtone_vocab::{NodeId, Reason};
 use http_body_util::BodyExt;
 use tonic::Request;
@@ -24,7 +24,7 @@ async fn served(chassis: &Chassis) -> HealthClient<Channel> {
     let layered = server::layers(chassis, routes, None, STREAMS);
     let joined = server::join(vec![(&["grpc.health.v1.Health"], layered)]);
     listen::serve(chassis, listener, joined, "test");
-    HealthClient::new(Channel::remote(&format!("http://{addr}")).expect("a url"))
+    HealthClient::new(Network::new(chassis, None).channel(&format!("http://{addr}")).expect("a url"))
 }
 
 fn ask(what: &str) -> Request<HealthCheckRequest> {
@@ -54,10 +54,11 @@ async fn a_service_that_is_not_there_is_unavailable() {
     let listener = listen::bind(SocketAddr::from(ANY_PORT), "internal.listen").await.expect("a free port");
     let addr = listener.local_addr().expect("bound");
     drop(listener);
-    let mut client = HealthClient::new(Channel::remote(&format!("http://{addr}")).expect("a url"));
+    let network = Network::new(&Chassis::real(NodeId::new("test")), None);
+    let mut client = HealthClient::new(network.channel(&format!("http://{addr}")).expect("a url"));
     let status = client.check(ask("")).await.expect_err("nobody listens");
     assert_eq!(Error::from_status(&status).reason, Reason::PeerUnavailable);
-    assert!(Channel::remote("not a url").is_err());
+    assert!(network.channel("not a url").is_err());
 }
 
 async fn get(routes: &Routes, path: &str) -> (u16, String) {
