@@ -52,3 +52,7 @@ cql action="start":
 # every service a process of its own on this machine: up, status, down
 cluster action="up":
     deploy/local/cluster {{action}}
+
+# a certificate authority for development, and a certificate for processes on this machine
+certs folder="target/certs":
+    deploy/local/certs {{folder}}

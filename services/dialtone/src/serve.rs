@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dialtone_bus::Bus;
 use dialtone_chassis::listen::ListenError;
-use dialtone_chassis::{Chassis, listen, ops, server, telemetry};
+use dialtone_chassis::tls::Tls;
+use dialtone_chassis::{Chassis, Network, listen, ops, server, telemetry};
 use dialtone_sms::centre::Centre;
 use dialtone_store::StoreUrl;
 use dialtone_vocab::NodeId;
@@ -56,8 +57,15 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
         return Ok(());
     };
     let secrets = system::secrets(&settings, &store, &chassis)?;
-    let ground =
-        Ground { chassis: chassis.clone(), bus, store, secrets, dial, sabotage: system::Sabotage::default() };
+    let tls = settings.internal.tls().map_err(anyhow::Error::msg)?;
+    let tls = tls.map(|files| Tls::open(&chassis, files)).transpose()?;
+    let address = match &internal_listener {
+        Some(listener) => settings.internal.address(listener.local_addr()?),
+        None => String::new(),
+    };
+    let network = Network::new(&chassis, tls.clone());
+    let sabotage = system::Sabotage::default();
+    let ground = Ground { chassis: chassis.clone(), bus, store, secrets, network, address, dial, sabotage };
     let System { public, internal } = system::start(&settings, services, &ground).await?;
     if let (Some(listener), Some(centre)) = (centre_listener, &centre) {
         centre.listen(listener);
@@ -66,7 +74,7 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
         listen::serve(&chassis, listener, routes, "gateway");
     }
     if let Some(listener) = internal_listener {
-        listen::serve(&chassis, listener, server::join(internal), "internal");
+        listen::serve_internal(&chassis, listener, server::join(internal), tls.as_ref());
     }
     starting.set_ready();
     greet(&settings, services);

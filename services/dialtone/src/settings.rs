@@ -1,5 +1,6 @@
 //! Every setting of every service, checked before a port is bound.
 
+mod internal;
 mod store;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use dialtone_chassis::telemetry;
 use dialtone_vocab::NodeId;
 use serde::Deserialize;
 
+pub use internal::Internal;
 pub use store::{Lease, Store};
 
 /// The defaults, which are the reference.
@@ -95,26 +97,6 @@ pub struct Ops {
     pub listen: SocketAddr,
 }
 
-/// `[internal]`: only used by processes that do not hold every service.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Internal {
-    /// Where this process serves the services it holds to other processes. Loopback until internal TLS exists.
-    pub listen: SocketAddr,
-    /// URL of the process with identity.
-    pub identity: String,
-    /// URL of the process with contacts.
-    pub contacts: String,
-    /// URL of the process with presence.
-    pub presence: String,
-    /// URL of the process with routing.
-    pub routing: String,
-    /// URL of the process with offline.
-    pub offline: String,
-    /// URL of the process with sms.
-    pub sms: String,
-}
-
 impl Settings {
     /// Defaults, then the file, then the environment; all of it checked.
     ///
@@ -147,11 +129,7 @@ impl Settings {
                 "gateway.listen, ops.listen, internal.listen and centre.listen must differ",
             ));
         }
-        if !self.internal.listen.ip().is_loopback() {
-            return Err(ConfigError::new(
-                "internal.listen: loopback only, internal calls are not encrypted yet",
-            ));
-        }
+        self.internal.check().map_err(ConfigError::new)?;
         self.check_rooms().map_err(ConfigError::new)
     }
 
@@ -159,7 +137,6 @@ impl Settings {
     fn check_rooms(&self) -> Result<(), &'static str> {
         self.telemetry.check()?;
         self.lease.check()?;
-        self.internal.check()?;
         self.identity.check()?;
         self.contacts.check()?;
         self.presence.check()?;
@@ -209,24 +186,6 @@ impl Settings {
              DIALTONE__BUS__URL=nats://host:port",
             missing.join(", ")
         )))
-    }
-}
-
-impl Internal {
-    fn check(&self) -> Result<(), &'static str> {
-        for (url, complaint) in [
-            (&self.identity, "internal.identity: a URL as http://127.0.0.1:9100"),
-            (&self.contacts, "internal.contacts: a URL as http://127.0.0.1:9100"),
-            (&self.presence, "internal.presence: a URL as http://127.0.0.1:9100"),
-            (&self.routing, "internal.routing: a URL as http://127.0.0.1:9100"),
-            (&self.offline, "internal.offline: a URL as http://127.0.0.1:9100"),
-            (&self.sms, "internal.sms: a URL as http://127.0.0.1:9100"),
-        ] {
-            if !config::is_url(url, &["http"]) {
-                return Err(complaint);
-            }
-        }
-        Ok(())
     }
 }
 

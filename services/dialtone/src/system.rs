@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dialtone_bus::Bus;
-use dialtone_chassis::{Channel, Chassis, LocalRoutes, Secrets};
+use dialtone_chassis::{Channel, Chassis, LocalRoutes, Network, Secrets};
 use dialtone_shards::lease::CheckBy;
 use dialtone_shards::{LEASES, Leases, Shards};
 use dialtone_sms::Dial;
@@ -50,6 +50,10 @@ pub struct Ground {
     pub store: StoreUrl,
     /// The keys.
     pub secrets: Secrets,
+    /// The way to other processes.
+    pub network: Network,
+    /// The URL by which other processes reach this one; empty: they don't.
+    pub address: String,
     /// The way to the operator; `None`: to `sms.provider` over TCP.
     pub dial: Option<Dial>,
     /// Deliberate defects.
@@ -124,6 +128,7 @@ pub fn first_secrets(settings: &Settings, chassis: &Chassis) -> Result<PathBuf> 
 /// Channels to the services of this process, and to those elsewhere.
 struct Channels<'a> {
     settings: &'a Settings,
+    network: &'a Network,
     here: Vec<(&'static str, LocalRoutes)>,
 }
 
@@ -141,7 +146,7 @@ impl Channels<'_> {
             "offline" => &internal.offline,
             _ => &internal.sms,
         };
-        Channel::remote(url).with_context(|| format!("internal.{service} is not a URL"))
+        self.network.channel(url).with_context(|| format!("internal.{service}"))
     }
 }
 
@@ -151,13 +156,13 @@ impl Channels<'_> {
 /// The first thing that can't be started, with its setting.
 #[expect(clippy::too_many_lines, reason = "one paragraph a service, read from top to bottom")]
 pub async fn start(settings: &Settings, services: &[String], ground: &Ground) -> Result<System> {
-    let Ground { chassis, bus, store, secrets, dial, sabotage } = ground;
+    let Ground { chassis, bus, store, secrets, network, address, dial, sabotage } = ground;
     let lives = |service: &str| services.iter().any(|name| name == service);
     let own: Vec<&str> = services.iter().map(String::as_str).filter(|name| *name != "centre").collect();
     let needed = if lives("gateway") { NEEDED } else { &[] };
-    let shards = Shards::start(chassis, bus, &own, needed).await?;
+    let shards = Shards::start_at(chassis, bus, &own, needed, address).await?;
     let shards = lease(settings, services, ground, shards).await?;
-    let mut channels = Channels { settings, here: Vec::new() };
+    let mut channels = Channels { settings, network, here: Vec::new() };
     if lives("identity") {
         let config = &settings.identity;
         let identity = dialtone_identity::start(chassis, bus, secrets, store.clone(), config).await?;
@@ -265,13 +270,14 @@ async fn gateway(
         routing: channels.to("routing")?,
         offline: channels.to("offline")?,
     };
-    let gateway = dialtone_gateway::start(
+    let gateway = dialtone_gateway::start_among(
         &ground.chassis,
         &ground.bus,
         shards,
         &ground.secrets,
         &settings.gateway,
         peers,
+        &ground.network,
     );
     Ok(gateway.await?.routes)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dialtone::settings::Settings;
 use dialtone::system::{self, Ground, Sabotage};
 use dialtone_bus::{Bus, Courier};
-use dialtone_chassis::{Chassis, Secrets, SimWall, listen};
+use dialtone_chassis::{Chassis, Network, Secrets, SimWall, listen};
 use dialtone_client::Api;
 use dialtone_routing::ledger::{self, Ledger};
 use dialtone_sms::centre::Centre;
@@ -226,6 +226,8 @@ impl World {
                 bus: Bus::local_with_courier(&chassis, Arc::new(storm)),
                 store: StoreUrl::memory(&disk),
                 secrets: Secrets::for_tests(),
+                network: Network::new(&chassis, None),
+                address: String::new(),
                 dial: Some(dial),
                 sabotage,
                 chassis: chassis.clone(),
@@ -254,7 +256,7 @@ impl World {
         self.kill_server();
         let (store, chassis) = (StoreUrl::memory(&self.disk), self.chassis.clone());
         runtime().block_on(async {
-            let logs = ledger::open(store, &chassis).expect("the store opens");
+            let logs = ledger::open(store, None, &chassis).await.expect("the store opens");
             ledger::recount(&logs, &chassis).await.expect("the outboxes are read")
         })
     }
