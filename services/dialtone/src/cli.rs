@@ -8,7 +8,7 @@ use dialtone_chassis::{Chassis, telemetry};
 use dialtone_vocab::NodeId;
 
 use crate::settings::{SERVICES, Settings};
-use crate::{migrate, phone, serve, tour};
+use crate::{migrate, nats_config, phone, serve, tour};
 
 /// A messaging backend whose only identity is the phone number.
 ///
@@ -33,6 +33,8 @@ enum Command {
     },
     /// Make keyspace and tables on the CQL servers of `store.url`, and new keys for a new store.
     Migrate,
+    /// Print the configuration of a nats-server that others use too: users that may do what their services need.
+    NatsConfig(nats_config::Wanted),
     /// A phone to play with, against a running system.
     Phone {
         /// Its number, as in +14155550101.
@@ -90,6 +92,10 @@ pub async fn run(cli: Cli) -> Result<()> {
         Some(Command::Run { services }) => serve_all(cli.config, &services).await,
         Some(Command::Migrate) => {
             migrate::migrate(&Settings::load(cli.config.as_deref(), std::env::vars())?).await
+        }
+        Some(Command::NatsConfig(wanted)) => {
+            print!("{}", nats_config::print(&wanted)?);
+            Ok(())
         }
         Some(Command::Phone { number, handset_only, gateway, sms_centre, home }) => {
             let (chassis, setup) =

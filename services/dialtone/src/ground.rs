@@ -71,12 +71,12 @@ fn may_mend(error: &StoreError) -> bool {
 /// The bus, as soon as it is there.
 ///
 /// # Errors
-/// An address that is none, a server that is too old.
+/// An address that is none, a server that is too old or does not let this process in.
 pub(crate) async fn bus(settings: &Settings, chassis: &Chassis) -> Result<Bus> {
     let ready = chassis.ready.register("bus");
     let mut backoff = Backoff::new(RETRY, RETRY_MOST);
     loop {
-        match Bus::connect(&settings.bus.url, chassis).await {
+        match Bus::connect(&settings.bus.config(), chassis).await {
             Ok(bus) => {
                 ready.set_ready();
                 return Ok(bus);

@@ -4,6 +4,7 @@
 //!   dialtone               every service, one process, bus local, store embedded
 //!   dialtone run X Y       some of them; the others are found by the settings of [internal] and over NATS
 //!   dialtone migrate       makes a store on CQL servers
+//!   dialtone nats-config   prints a nats-server's configuration: who may do what
 //!   dialtone phone         a client: a phone to play with
 //!   dialtone tour          a client: the story of the product, checked
 //! ```
@@ -12,6 +13,7 @@ pub mod cli;
 mod ground;
 pub mod handsets;
 mod migrate;
+mod nats_config;
 pub mod own;
 pub mod phone;
 pub mod serve;

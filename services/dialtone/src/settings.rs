@@ -1,5 +1,6 @@
 //! Every setting of every service, checked before a port is bound.
 
+mod bus;
 mod internal;
 mod store;
 
@@ -12,6 +13,7 @@ use dialtone_chassis::telemetry;
 use dialtone_vocab::NodeId;
 use serde::Deserialize;
 
+pub use bus::Bus;
 pub use internal::Internal;
 pub use store::{Lease, Store};
 
@@ -73,14 +75,6 @@ pub struct Node {
     pub drain_seconds: u64,
 }
 
-/// `[bus]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bus {
-    /// `local` or `nats://host:port`.
-    pub url: String,
-}
-
 /// `[secrets]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,9 +113,7 @@ impl Settings {
         if !(1..=DRAIN_MAX).contains(&self.node.drain_seconds) {
             return Err(ConfigError::new("node.drain_seconds: 1 to 3600"));
         }
-        if self.bus.url != "local" && !config::is_url(&self.bus.url, &["nats"]) {
-            return Err(ConfigError::new("bus.url: `local` or `nats://host:port`"));
-        }
+        self.bus.check().map_err(ConfigError::new)?;
         let listens = [self.gateway.listen, self.ops.listen, self.internal.listen, self.centre.listen];
         let fixed: Vec<_> = listens.iter().filter(|addr| addr.port() != 0).collect();
         if fixed.iter().collect::<BTreeSet<_>>().len() != fixed.len() {
@@ -178,7 +170,7 @@ impl Settings {
         let lives = |service: &&str| services.iter().any(|name| name == service);
         let on_bus = SERVICES.iter().copied().filter(|service| *service != "centre");
         let (here, missing): (Vec<_>, Vec<_>) = on_bus.partition(lives);
-        if self.bus.url != "local" || here.is_empty() || missing.is_empty() {
+        if !self.bus.is_local() || here.is_empty() || missing.is_empty() {
             return Ok(());
         }
         Err(ConfigError::new(format!(

@@ -10,6 +10,7 @@
 //! encodes, size-checks and decodes everything, so that it is no kinder than NATS.
 
 mod batcher;
+mod connect;
 #[doc(hidden)]
 pub mod contract;
 mod error;
@@ -17,8 +18,10 @@ pub mod limits;
 mod local;
 mod metrics;
 mod nats;
+mod service;
 mod subject;
 pub mod subjects;
+pub mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +31,10 @@ use dialtone_vocab::UnixMillis;
 use prost::Message;
 
 pub use batcher::{Batch, Batcher, Fan};
+pub use connect::{BusConfig, Login};
 pub use error::BusError;
 pub use local::Courier;
+pub use service::Service;
 pub use subject::Subject;
 
 use local::LocalBus;
@@ -108,18 +113,17 @@ impl Bus {
         Self { chassis: chassis.clone(), kind: Kind::Local(Arc::new(LocalBus::new(Some(courier)))) }
     }
 
-    /// `local`, or `nats://host:port`.
+    /// The bus that the settings name.
     ///
     /// # Errors
-    /// [`BusError::Connect`] when the server can't be reached in time or is too old.
-    pub async fn connect(url: &str, chassis: &Chassis) -> Result<Self, BusError> {
-        if url == "local" {
+    /// [`BusError::Unreachable`] when the server is not there or does not answer in time, [`BusError::Connect`] when it
+    /// does not let this process in, or is too old.
+    pub async fn connect(config: &BusConfig, chassis: &Chassis) -> Result<Self, BusError> {
+        if config.url == "local" {
             return Ok(Self::local(chassis));
         }
-        Ok(Self {
-            chassis: chassis.clone(),
-            kind: Kind::Nats(Arc::new(NatsBus::connect(url, chassis).await?)),
-        })
+        let nats = NatsBus::connect(config, chassis).await?;
+        Ok(Self { chassis: chassis.clone(), kind: Kind::Nats(Arc::new(nats)) })
     }
 
     /// Publishes; never waits for consumers.

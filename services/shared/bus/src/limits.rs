@@ -20,3 +20,5 @@ pub const LINGER_FROM: usize = 8;
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// After the process was told to stop: how long a batcher waits for one more item.
 pub const STOP_IDLE: Duration = Duration::from_millis(200);
+/// After a request came: how long a nats-server lets its answer pass. Nobody asks with more patience.
+pub const ANSWER_SECONDS: u64 = 60;

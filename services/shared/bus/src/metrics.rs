@@ -17,7 +17,7 @@ pub(crate) fn published(subject: &'static str) {
     PUBLISHED.add(1, &[KeyValue::new("subject", subject)]);
 }
 
-/// `cause`: `overflow`, `garbled`, `reply`, `slow_consumer`.
+/// `cause`: `overflow`, `garbled`, `reply`, `slow_consumer`, `forbidden`.
 pub(crate) fn dropped(cause: &'static str) {
     DROPPED.add(1, &[KeyValue::new("cause", cause)]);
 }

@@ -2,20 +2,26 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, RequestErrorKind, ServerAddr, Subscriber};
+use async_nats::{
+    Client, ClientError, Event, HeaderMap, RequestErrorKind, ServerAddr, ServerError, Subscriber,
+};
 use bytes::Bytes;
 use dialtone_chassis::{Chassis, ReadyHandle};
 use dialtone_vocab::UnixMillis;
 use futures::StreamExt;
 
 use crate::limits::{CONNECT_WITHIN, MAX_MESSAGE, SUBSCRIPTION};
-use crate::{BusError, Payload, metrics};
+use crate::{BusConfig, BusError, Payload, metrics, users};
 
 /// The oldest server that is supported.
 const FLOOR: (i64, i64, i64) = (2, 11, 0);
 /// The header that carries a request's deadline in unix milliseconds.
 const DEADLINE: &str = "Dialtone-Deadline";
-/// How long flushing may take.
+/// How a server begins to say that a user may not do what it did.
+const VIOLATION: &str = "Permissions Violation";
+/// What it says of a subscription then.
+const DEAF: &str = "for Subscription";
+/// How long flushing, or an echo, may take.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
@@ -25,24 +31,23 @@ pub(crate) struct NatsBus {
 }
 
 impl NatsBus {
-    pub(crate) async fn connect(url: &str, chassis: &Chassis) -> Result<Self, BusError> {
+    pub(crate) async fn connect(config: &BusConfig, chassis: &Chassis) -> Result<Self, BusError> {
         let refused = |why: String| BusError::Connect(format!("bus.url: {why}"));
         let address: ServerAddr =
-            url.parse().map_err(|error| refused(format!("not a NATS address: {error}")))?;
+            config.url.parse().map_err(|error| refused(format!("not a NATS address: {error}")))?;
         let ready = chassis.ready.register("bus");
         let noticed = ready.clone();
-        let options = ConnectOptions::new()
-            .name(chassis.node.as_str())
-            .subscription_capacity(SUBSCRIPTION)
-            .event_callback(move |event| {
-                notice(&noticed, &event);
-                async {}
-            });
+        let options =
+            config.options()?.name(chassis.node.as_str()).subscription_capacity(SUBSCRIPTION).event_callback(
+                move |event| {
+                    notice(&noticed, &event);
+                    async {}
+                },
+            );
         let connecting = chassis.clock.timeout(CONNECT_WITHIN, options.connect(address)).await;
-        let unreachable = |why: String| BusError::Unreachable(format!("bus.url: {why}"));
         let client = connecting
-            .map_err(|_| unreachable("the server did not answer in time".into()))?
-            .map_err(|error| unreachable(format!("the server can't be reached: {error}")))?;
+            .map_err(|_| BusError::Unreachable("bus.url: the server did not answer in time".into()))?
+            .map_err(|error| config.failure(&error))?;
         let (major, minor, patch) = FLOOR;
         if !client.is_server_compatible(major, minor, patch) {
             let found = client.server_info().version;
@@ -65,9 +70,22 @@ impl NatsBus {
             Some(group) => self.client.queue_subscribe(subject.to_owned(), group.to_owned()).await,
         };
         let subscriber = subscribed.map_err(|_| BusError::Closed)?;
-        // A subscription is only there once the server has read it.
-        self.flush().await;
+        self.settle().await;
         Ok(subscriber)
+    }
+
+    /// What was subscribed so far is there when this returns: the server reads in order, and what this process says to
+    /// itself comes back after it. Flushing only hands it to the operating system.
+    async fn settle(&self) {
+        let echo = self.client.new_inbox();
+        let heard = async {
+            let mut listener = self.client.subscribe(echo.clone()).await.ok()?;
+            self.client.publish(echo.clone(), Bytes::new()).await.ok()?;
+            listener.next().await
+        };
+        if !matches!(self.chassis.clock.timeout(FLUSH_WITHIN, heard).await, Ok(Some(_))) {
+            tracing::warn!("nats-server did not read a subscription in time");
+        }
     }
 
     pub(crate) async fn request<M: Payload, R: Payload>(
@@ -109,10 +127,28 @@ fn notice(ready: &ReadyHandle, event: &Event) {
     match event {
         Event::Connected => ready.set_ready(),
         Event::Disconnected | Event::Closed => ready.set_missing("not connected to nats-server"),
-        Event::SlowConsumer(_) => metrics::dropped("slow_consumer"),
+        // One a message, more than anybody wants to read.
+        Event::SlowConsumer(_) => return metrics::dropped("slow_consumer"),
+        Event::ServerError(ServerError::Other(why)) if why.contains(VIOLATION) => forbidden(ready, why),
+        // An attempt to connect again.
+        Event::ClientError(ClientError::Other(why)) => {
+            ready.set_missing(format!("not connected to nats-server: {why}"));
+        }
         _ => {}
     }
     tracing::info!(%event, "bus");
+}
+
+/// The server's allow-list is not for the services of this process. Without a subscription the process is deaf.
+fn forbidden(ready: &ReadyHandle, why: &str) {
+    metrics::dropped("forbidden");
+    tracing::error!(
+        why,
+        "nats-server forbids it; is its configuration of this version, and bus.user of these services?"
+    );
+    if why.contains(DEAF) {
+        ready.set_missing(format!("nats-server: {why}"));
+    }
 }
 
 pub(crate) async fn next<M: Payload>(
@@ -123,8 +159,17 @@ pub(crate) async fn next<M: Payload>(
         let header = message.headers.as_ref().and_then(|headers| headers.get(DEADLINE));
         let deadline = header.and_then(|value| value.as_str().parse().ok()).map(UnixMillis);
         match M::decode(message.payload) {
-            Ok(decoded) => return Some((decoded, deadline, message.reply.map(|reply| reply.to_string()))),
+            Ok(decoded) => return Some((decoded, deadline, message.reply.as_deref().and_then(inbox))),
             Err(_) => metrics::dropped("garbled"),
         }
     }
+}
+
+/// Where to answer. A server lets a process answer wherever a request says: no request makes it publish anywhere else.
+fn inbox(reply: &str) -> Option<String> {
+    if reply.starts_with(users::INBOX) {
+        return Some(reply.to_owned());
+    }
+    metrics::dropped("reply");
+    None
 }

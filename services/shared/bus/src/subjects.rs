@@ -1,9 +1,27 @@
-//! Every subject there is, on one page.
+//! Every subject there is, on one page: what travels, who publishes it, who takes it. The page `docs/subjects.md` and what
+//! a nats-server allows to whom are made from it.
 
 use dialtone_proto::bus::v1 as bus;
 use dialtone_vocab::NodeId;
 
+use crate::Service::{self, Contacts, Gateway, Identity, Offline, Presence, Routing, Sms};
 use crate::Subject;
+
+/// The part of a pattern that stands for a process.
+const NODE: &str = "{node}";
+/// Every process, whatever lives in it.
+const ALL: &[Service] = &Service::ALL;
+
+/// How messages of a subject travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In batches, to the process that the subject names.
+    Process,
+    /// To one process of the service, which answers.
+    Request,
+    /// To every process of the services.
+    Everybody,
+}
 
 /// A row of the subjects page.
 #[derive(Debug, Clone, Copy)]
@@ -13,69 +31,116 @@ pub struct Row {
     /// What travels.
     pub message: &'static str,
     /// Who publishes.
-    pub from: &'static str,
+    pub from: &'static [Service],
     /// Who subscribes.
-    pub to: &'static str,
+    pub to: &'static [Service],
     /// How.
-    pub how: &'static str,
+    pub way: Way,
+    note: &'static str,
+}
+
+impl Row {
+    /// The subject for every process, as a nats-server wants it.
+    pub fn filter(&self) -> String {
+        self.pattern.replace(NODE, "*")
+    }
+
+    /// Who publishes, in words.
+    pub fn publishers(&self) -> String {
+        words(self.from)
+    }
+
+    /// Who subscribes, in words.
+    pub fn takers(&self) -> String {
+        match self.way {
+            Way::Process => words(self.to),
+            Way::Request => format!("{} (group)", words(self.to)),
+            Way::Everybody if self.to == ALL => words(self.to),
+            Way::Everybody => format!("every {} process", words(self.to)),
+        }
+    }
+
+    /// How, in words.
+    pub fn how(&self) -> String {
+        match (self.way, self.note) {
+            (Way::Process, note) => format!("batches; {note}"),
+            (Way::Request, "") => "request".to_owned(),
+            (Way::Request, note) => format!("request; {note}"),
+            (Way::Everybody, note) => note.to_owned(),
+        }
+    }
+}
+
+fn words(services: &[Service]) -> String {
+    if services == ALL {
+        return "every process".to_owned();
+    }
+    services.iter().map(|service| service.name()).collect::<Vec<_>>().join(", ")
 }
 
 macro_rules! node_subjects {
-    ($($(#[$doc:meta])* $name:ident, $pattern:literal, $prefix:literal, $message:ident, $from:literal, $to:literal, $how:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $pattern:literal, $prefix:literal, $message:ident, $from:expr => $to:expr, $note:literal;)*) => {
         $($(#[$doc])*
         pub fn $name(node: &NodeId) -> Subject<bus::$message> {
             Subject::of(format!(concat!($prefix, "{}"), node), $pattern)
         })*
-        const NODE_ROWS: &[Row] = &[$(Row { pattern: $pattern, message: stringify!($message), from: $from, to: $to, how: $how },)*];
+        const NODE_ROWS: &[Row] = &[$(Row {
+            pattern: $pattern, message: stringify!($message), from: $from, to: $to, way: Way::Process, note: $note,
+        },)*];
     };
 }
 
 macro_rules! fixed_subjects {
-    ($($(#[$doc:meta])* $name:ident, $pattern:literal, $message:ident, $from:literal, $to:literal, $how:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $pattern:literal, $message:ident, $from:expr => $way:ident $to:expr, $note:literal;)*) => {
         $($(#[$doc])*
         pub const fn $name() -> Subject<bus::$message> {
             Subject::fixed($pattern)
         })*
-        const FIXED_ROWS: &[Row] = &[$(Row { pattern: $pattern, message: stringify!($message), from: $from, to: $to, how: $how },)*];
+        const FIXED_ROWS: &[Row] = &[$(Row {
+            pattern: $pattern, message: stringify!($message), from: $from, to: $to, way: Way::$way, note: $note,
+        },)*];
     };
 }
 
 node_subjects! {
     /// To the routing process that owns a sender's outbox.
-    routing, "dialtone.routing.{node}", "dialtone.routing.", ToRouting,
-        "gateway, offline, sms", "routing", "batches; sends, answers, watermarks and results are repeated until answered";
+    routing, "dialtone.routing.{node}", "dialtone.routing.", ToRouting, &[Gateway, Offline, Sms] => &[Routing],
+        "sends, answers, watermarks and results are repeated until answered";
     /// To the offline process that owns a receiver's inbox.
-    offline, "dialtone.offline.{node}", "dialtone.offline.", ToOffline,
-        "gateway, routing, sms", "offline", "batches; offers are repeated until answered, acks are cumulative";
+    offline, "dialtone.offline.{node}", "dialtone.offline.", ToOffline, &[Gateway, Routing, Sms] => &[Offline],
+        "offers are repeated until answered, acks are cumulative";
     /// To the presence process of a user.
     presence, "dialtone.presence.{node}", "dialtone.presence.", ToPresence,
-        "gateway, presence, contacts", "presence", "batches; told once, leases repair";
+        &[Gateway, Presence, Contacts] => &[Presence], "told once, leases repair";
     /// To the gateway at which a session is.
-    gateway, "dialtone.gateway.{node}", "dialtone.gateway.", ToGateway,
-        "routing, offline, presence", "gateway", "batches; frames are numbered, a new generation repairs";
+    gateway, "dialtone.gateway.{node}", "dialtone.gateway.", ToGateway, &[Routing, Offline, Presence] => &[Gateway],
+        "frames are numbered, a new generation repairs";
     /// To the SMS process that asked.
-    sms, "dialtone.sms.{node}", "dialtone.sms.", ToSms,
-        "offline, routing", "sms", "batches; answers to what sms repeats until answered";
+    sms, "dialtone.sms.{node}", "dialtone.sms.", ToSms, &[Offline, Routing] => &[Sms],
+        "answers to what sms repeats until answered";
 }
 
 fixed_subjects! {
     /// An SMS to be sent.
-    sms_send, "dialtone.sms.send", SmsSubmit, "routing, identity", "sms (group)", "request; answered once it is durable, taken once per message id";
+    sms_send, "dialtone.sms.send", SmsSubmit, &[Routing, Identity] => Request &[Sms],
+        "answered once it is durable, taken once per message id";
     /// Whose is this SMS that came in.
-    identity_mo, "dialtone.identity.mo", MoClaim, "sms", "identity (group)", "request";
+    identity_mo, "dialtone.identity.mo", MoClaim, &[Sms] => Request &[Identity], "";
     /// A number got or lost its user.
-    contacts_fact, "dialtone.contacts.fact", NumberFact, "identity", "contacts (group)", "request, repeated until answered";
+    contacts_fact, "dialtone.contacts.fact", NumberFact, &[Identity] => Request &[Contacts], "repeated until answered";
     /// A user blocks or unblocks another.
-    offline_fact, "dialtone.offline.fact", BlockFact, "contacts", "offline (group)", "request, repeated until answered";
+    offline_fact, "dialtone.offline.fact", BlockFact, &[Contacts] => Request &[Offline], "repeated until answered";
     /// A session was ended.
-    gateway_fact, "dialtone.gateway.fact", SessionEnded, "identity", "every gateway", "told once; tokens run out anyway";
+    gateway_fact, "dialtone.gateway.fact", SessionEnded, &[Identity] => Everybody &[Gateway],
+        "told once; tokens run out anyway";
     /// A process is alive and runs these services.
-    heartbeat, "dialtone.cluster.heartbeat", Heartbeat, "every process", "every process", "every second";
+    heartbeat, "dialtone.cluster.heartbeat", Heartbeat, ALL => Everybody ALL, "every second";
     /// A process has renewed its lease, or given shards back.
-    lease, "dialtone.cluster.lease", LeaseNews, "routing, offline, sms", "routing, offline, sms", "twice a second; the store repairs";
+    lease, "dialtone.cluster.lease", LeaseNews, &[Routing, Offline, Sms] => Everybody &[Routing, Offline, Sms],
+        "twice a second; the store repairs";
 }
 
-/// Every subject, for `docs/subjects.md`.
+/// Every subject.
 pub fn all() -> impl Iterator<Item = &'static Row> {
     NODE_ROWS.iter().chain(FIXED_ROWS)
 }

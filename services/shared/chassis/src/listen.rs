@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -13,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
 use crate::Chassis;
 use crate::tls::Tls;
@@ -29,7 +31,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// Handshakes of internal TLS at once; more wait.
 const MAX_HANDSHAKES: usize = 256;
-/// How long one may take.
+/// A connection of internal TLS this old is made anew, with a look at both certificates.
+const CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
+/// How long a handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// A pause when nothing can be accepted: no file descriptors, perhaps.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -60,10 +64,19 @@ pub async fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener
 /// Serves until the process is to stop. Open streams are closed by their owners; what is left after that is cut when
 /// the runtime ends (a graceful shutdown alone hangs on any open stream).
 pub fn serve(chassis: &Chassis, listener: TcpListener, routes: Routes, name: &'static str) {
+    run(chassis, server(), incoming(listener), routes, name);
+}
+
+fn run<S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static>(
+    chassis: &Chassis,
+    mut server: Server,
+    incoming: impl Stream<Item = io::Result<S>> + Send + 'static,
+    routes: Routes,
+    name: &'static str,
+) {
     let stop = chassis.tasks.stop_token();
-    let incoming = incoming(listener);
     chassis.tasks.spawn(name, async move {
-        let server = server().add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled());
+        let server = server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled());
         if let Err(error) = server.await {
             tracing::error!(%error, name, "the server ended");
         }
@@ -94,14 +107,8 @@ pub fn serve_internal(chassis: &Chassis, listener: TcpListener, routes: Routes, 
     let (sender, streams) = mpsc::channel(1);
     let shaking = Shaking { chassis: chassis.clone(), tls: tls.clone(), sender };
     chassis.tasks.spawn("internal accept", shaking.accept(listener));
-    let stop = chassis.tasks.stop_token();
-    let incoming = ReceiverStream::new(streams).map(Ok::<_, io::Error>);
-    chassis.tasks.spawn("internal", async move {
-        let server = server().add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled());
-        if let Err(error) = server.await {
-            tracing::error!(%error, name = "internal", "the server ended");
-        }
-    });
+    let incoming = ReceiverStream::new(streams).map(Ok);
+    run(chassis, server().max_connection_age(CONNECTION_AGE), incoming, routes, "internal");
 }
 
 /// Makes TLS of what connects.
@@ -168,7 +175,35 @@ pub fn server() -> Server {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use dialtone_vocab::NodeId;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+
     use super::*;
+    use crate::Network;
+
+    #[tokio::test]
+    async fn a_connection_that_has_its_age_is_made_anew_and_no_call_lost() {
+        let chassis = Chassis::real(NodeId::new("test"));
+        let listener = bind(([127, 0, 0, 1], 0).into(), "internal.listen").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let counted = incoming(listener).inspect(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let routes = Routes::new(tonic_health::server::health_reporter().1);
+        run(&chassis, server().max_connection_age(Duration::from_millis(50)), counted, routes, "test");
+        let mut client = HealthClient::new(Network::new(&chassis, None).channel(&url).expect("a url"));
+        let calling = async {
+            while connections.load(Ordering::SeqCst) < 4 {
+                client.check(HealthCheckRequest::default()).await.expect("answered");
+            }
+        };
+        chassis.clock.timeout(Duration::from_secs(30), calling).await.expect("new connections");
+    }
 
     #[tokio::test]
     async fn answers_leave_at_once() {

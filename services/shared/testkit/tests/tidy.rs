@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use dialtone_bus::Service;
+use dialtone_bus::users::Grants;
 use dialtone_testkit::{File, Manifest, file, files, repository};
 use dialtone_vocab::Reason;
 
@@ -162,10 +164,32 @@ fn the_page_of_subjects_is_fresh() {
     );
     for row in dialtone_bus::subjects::all() {
         let (pattern, message) = (row.pattern, row.message);
-        writeln!(page, "| `{pattern}` | `{message}` | {} | {} | {} |", row.from, row.to, row.how)
+        let (from, to, how) = (row.publishers(), row.takers(), row.how());
+        writeln!(page, "| `{pattern}` | `{message}` | {from} | {to} | {how} |").expect("a string");
+    }
+    page.push_str(
+        "\n## Who may do what\n\nOn a nats-server with the configuration that `dialtone nats-config` prints, the user \
+         of a service may do this and nothing\nelse. `*` is any process; a subject in brackets is subscribed in \
+         the group of the service; who takes requests may also publish\none answer to each. See \
+         `services/shared/bus/README.md`.\n\n| user | may publish | but not | may subscribe |\n|---|---|---|---|\n",
+    );
+    for service in Service::ALL {
+        let grants = Grants::of(service.name(), &[service]);
+        assert!(grants.subscribe_not.is_empty(), "the page has no column for it");
+        let (publish, not) = (subjects(&grants.publish), subjects(&grants.publish_not));
+        writeln!(page, "| {service} | {publish} | {not} | {} |", subjects(&grants.subscribe))
             .expect("a string");
     }
     assert_fresh("docs/subjects.md", &page);
+}
+
+/// Subjects as a cell of a table.
+fn subjects(of: &BTreeSet<String>) -> String {
+    let cell = |subject: &String| match subject.split_once(' ') {
+        Some((subject, _)) => format!("(`{subject}`)"),
+        None => format!("`{subject}`"),
+    };
+    of.iter().map(cell).collect::<Vec<_>>().join(" ")
 }
 
 fn adr_rules(names: &[String]) -> Complaints {

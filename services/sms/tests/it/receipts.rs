@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use dialtone_chassis::Chassis;
 use dialtone_proto::types::v1::FateKind;
-use dialtone_store::MemoryDisk;
+use dialtone_store::{Batch, Commit, Db, MemoryDisk};
 use rusmpp::values::MessageType;
 
 use crate::peer::*;
@@ -182,4 +183,31 @@ async fn receipts_that_say_nothing_final_or_of_nothing_of_ours_are_taken_and_for
     world.no_offer(&mut peer).await;
     assert_eq!(peer.delivered(receipt("id:a stat:EXPIRED")).await, Status::EsmeRok);
     assert_eq!(world.result().await, (1, FateKind::SmsFailed, "UNDELIVERABLE".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_ended_an_sms_and_was_not_answered_writes_its_result_again() {
+    let disk = MemoryDisk::new();
+    let mut world = world_on(&disk).await;
+    let mut peer = world.operator().await;
+    world.sends([message(1, "torn")]).await;
+    peer.taken("a").await;
+    assert_eq!(world.result().await.1, FateKind::SmsSubmitted);
+    assert_eq!(peer.delivered(delivered("a")).await, Status::EsmeRok);
+    assert_eq!(world.told().await.kind(), FateKind::SmsDelivered);
+    world.stop().await;
+    // As if the process had ended before the result was written.
+    let chassis = Chassis::for_tests(9);
+    let db = Db::open_memory(&disk, dialtone_sms::SCHEMA, &chassis).expect("opens");
+    let results = db.walk("sms_result", &[], 9).await.expect("read");
+    assert_eq!(results.len(), 1);
+    let torn = Batch::new().delete("sms_result", results[0].0.to_vec());
+    assert_eq!(db.commit(torn).await, Ok(Commit::Applied));
+    drop(db);
+    assert!(chassis.tasks.shutdown(Duration::from_secs(5)).await);
+    let mut world = world_on(&disk).await;
+    let mut peer = world.operator().await;
+    world.no_result(&mut peer).await;
+    assert_eq!(peer.delivered(undelivered("a")).await, Status::EsmeRok, "whatever it says now");
+    assert_eq!(world.result().await, (1, FateKind::SmsDelivered, String::new()));
 }

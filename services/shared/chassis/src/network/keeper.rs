@@ -18,7 +18,7 @@ use crate::{Backoff, TaskHandle};
 const DIAL_AGAIN: Duration = Duration::from_millis(50);
 /// The longest.
 const DIAL_AGAIN_MOST: Duration = Duration::from_secs(1);
-/// A connection that stood this long is dialed again at once.
+/// After a connection that stood this long pauses begin anew.
 const STEADY: Duration = Duration::from_secs(3);
 
 /// What the keeper and the minders of its addresses share.
@@ -170,31 +170,36 @@ impl Minder {
         let mut backoff = Backoff::new(DIAL_AGAIN, DIAL_AGAIN_MOST);
         let mut told = String::new();
         loop {
-            let (why, is_steady) = self.hold().await;
-            if is_steady {
+            let (why, stood) = self.hold().await;
+            if stood.is_some_and(|stood| stood >= STEADY) {
                 backoff.reset();
             }
-            if told != why {
-                tracing::warn!(channel = %self.shared.name, addr = %self.addr(), "{why}");
+            let channel = &self.shared.name;
+            if stood.is_some() {
+                tracing::info!(%channel, addr = %self.addr(), "{why}");
+                told.clear();
+            } else if told != why {
+                tracing::warn!(%channel, addr = %self.addr(), "{why}");
                 told.clone_from(&why);
             }
-            self.is(if is_steady { State::Dialing } else { State::Down(why) });
+            // What was there is likely there again at once.
+            self.is(if stood.is_some() { State::Dialing } else { State::Down(why) });
             self.shared.trouble.notify_one();
             chassis.clock.sleep(backoff.pause(&chassis.rng)).await;
         }
     }
 
-    /// Dials, and holds the line until it ends: why it did, and whether it stood for a while.
-    async fn hold(&self) -> (String, bool) {
+    /// Dials, and holds the line until it ends: why it did, and how long it stood, if it did.
+    async fn hold(&self) -> (String, Option<Duration>) {
         let clock = &self.shared.network.chassis.clock;
         let connected = match dial(&self.shared.network, &self.target, self.addr()).await {
             Ok(connected) => connected,
-            Err(why) => return (why, false),
+            Err(why) => return (why, None),
         };
         let began = clock.instant();
         self.is(State::Up(Line::new(connected.sender, self.target.clone())));
         let why = connected.ended.await.unwrap_or_else(|_| "the connection was cut".to_owned());
-        (format!("the connection ended: {why}"), clock.instant() - began >= STEADY)
+        (format!("the connection ended: {why}"), Some(clock.instant() - began))
     }
 
     fn addr(&self) -> SocketAddr {
