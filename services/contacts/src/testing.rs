@@ -1,13 +1,9 @@
 //! Stores for tests: every case runs over each of them.
 
 use dialtone_chassis::Chassis;
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_store::{Db, StoreError, StoreUrl};
-use dialtone_vocab::NodeId;
+use dialtone_store::{Db, StoreUrl};
 
 use crate::store::{SCHEMA, Store};
-
-const MIGRATE_TRIES: u32 = 5;
 
 pub(crate) async fn open(url: &StoreUrl, chassis: &Chassis) -> Store {
     let db = Db::open(url.clone(), SCHEMA, chassis).await.expect("opens");
@@ -19,23 +15,6 @@ pub(crate) async fn two(url: &StoreUrl, chassis: &Chassis) -> [Store; 2] {
     let one = open(url, chassis).await;
     let other = if matches!(url, StoreUrl::Scylla(_)) { open(url, chassis).await } else { one.clone() };
     [one, other]
-}
-
-/// A keyspace that nobody else has, if there is a server.
-pub(crate) async fn keyspace() -> Option<StoreUrl> {
-    let nodes = dialtone_testkit::cql_nodes("contacts over a CQL server")?;
-    let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
-    let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-    let chassis = Chassis::for_tests(1);
-    // A server that has just started, or makes many, may take longer over it than a request may.
-    let mut made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
-    for _ in 0..MIGRATE_TRIES {
-        if let Err(StoreError::Unreachable { .. } | StoreError::Unknown { .. }) = made {
-            made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
-        }
-    }
-    made.expect("a keyspace");
-    Some(StoreUrl::Scylla(Scylla::open(&config).await.expect("opens")))
 }
 
 /// Runs each case over memory, over a folder and over a CQL server.
@@ -58,8 +37,11 @@ macro_rules! suite {
         mod over_a_cql_server {
             $(#[tokio::test]
             async fn $case() {
-                if let Some(url) = crate::testing::keyspace().await {
-                    super::$case(&url).await;
+                let rooms = [crate::SCHEMA];
+                let store = dialtone_testkit::CqlStore::fresh("contacts over a CQL server", &rooms).await;
+                if let Some(store) = store {
+                    super::$case(&store.open().await).await;
+                    store.remove().await;
                 }
             })*
         }

@@ -8,11 +8,10 @@ mod sweeps;
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
 use dialtone_store::{Batch, Db, MemoryDisk, StoreUrl};
-use dialtone_vocab::{NodeId, NumberHash, PhoneNumber, SessionId, UnixMillis, UserId};
+use dialtone_testkit::CqlStore;
+use dialtone_vocab::{NumberHash, PhoneNumber, SessionId, UnixMillis, UserId};
 use prost::Message as _;
-use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     Enroll, Enrolled, Enrolment, FlowId, SCHEMA, Seen, Store, Sweep, Sweeper, number_budget, prefix_budget,
@@ -174,45 +173,6 @@ async fn a_nonce_is_taken_once(url: &StoreUrl) {
     assert_eq!(store.take_nonce(&[4; 32]).await.expect("no error"), None);
 }
 
-/// One case after the other has the keyspace: to make one for each takes a server longer than the cases do.
-static KEYSPACE: Semaphore = Semaphore::const_new(1);
-
-/// The keyspace of this run on a CQL server, empty, if there is a server.
-async fn keyspace() -> Option<StoreUrl> {
-    static CONFIG: OnceCell<ScyllaConfig> = OnceCell::const_new();
-    let nodes = dialtone_testkit::cql_nodes("identity's store over a CQL server")?;
-    let chassis = Chassis::real(NodeId::new("test"));
-    let made = CONFIG.get_or_init(async || {
-        let keyspace = format!("t{:016x}", chassis.rng.u64());
-        let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-        assert_eq!(Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await, Ok(true), "a new one");
-        config
-    });
-    let url = StoreUrl::Scylla(Scylla::open(made.await).await.expect("opens"));
-    let Process { store, .. } = Process::start(&url).await;
-    for table in SCHEMA.tables {
-        empty(&store, table.name).await;
-    }
-    Some(url)
-}
-
-/// Drops what another case left.
-async fn empty(store: &Store, table: &'static str) {
-    let is_plain = ["flow_mo", "fact"].contains(&table);
-    loop {
-        let rows = store.db.walk(table, &[], 99).await.expect("read");
-        for (key, value) in &rows {
-            let batch =
-                if is_plain { Batch::new() } else { Batch::new().expect_value(table, &key[..], &value[..]) };
-            let dropped = store.db.commit(batch.delete(table, &key[..])).await.expect("no error");
-            assert!(dropped.is_applied(), "nobody else is there");
-        }
-        if rows.is_empty() {
-            return;
-        }
-    }
-}
-
 macro_rules! suite {
     ($($case:ident)*) => {
         mod over_memory {
@@ -234,9 +194,9 @@ macro_rules! suite {
             use super::*;
             $(#[tokio::test]
             async fn $case() {
-                let _alone = KEYSPACE.acquire().await.expect("never closed");
-                if let Some(url) = keyspace().await {
-                    super::$case(&url).await;
+                if let Some(store) = CqlStore::fresh("identity over a CQL server", &[SCHEMA]).await {
+                    super::$case(&store.open().await).await;
+                    store.remove().await;
                 }
             })*
         }

@@ -1,33 +1,29 @@
 //! Two processes over one store: a CQL server, if there is one.
 
-use dialtone_chassis::Chassis;
 use dialtone_identity::SCHEMA;
 use dialtone_proto::identity::v1::flow_state::Stage;
 use dialtone_proto::identity::v1::{self as proto};
-use dialtone_store::StoreUrl;
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_vocab::{NodeId, Reason};
+use dialtone_testkit::CqlStore;
+use dialtone_vocab::Reason;
 use futures::future::{join, join_all};
 
 use crate::world::*;
 
 /// Two processes that share a keyspace nobody else has.
-async fn processes(what: &str) -> Option<(World, World)> {
-    let nodes = dialtone_testkit::cql_nodes(what)?;
-    let chassis = Chassis::real(NodeId::new("test"));
-    let keyspace = format!("t{:016x}", chassis.rng.u64());
-    let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-    assert_eq!(Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await, Ok(true), "a new one");
-    Some(two(StoreUrl::Scylla(Scylla::open(&config).await.expect("opens"))).await)
+async fn processes(what: &str) -> Option<(CqlStore, World, World)> {
+    let store = CqlStore::fresh(what, &[SCHEMA]).await?;
+    let (one, other) = two(store.open().await).await;
+    Some((store, one, other))
 }
 
 /// One test for all: it takes longer to make a keyspace.
 #[tokio::test]
 async fn what_one_process_begins_another_goes_on_with() {
-    let Some((mut one, other)) = processes("identity in two processes").await else { return };
+    let Some((store, mut one, other)) = processes("identity in two processes").await else { return };
     let phone = a_registration_goes_from_process_to_process(&mut one, &other).await;
     sessions_are_one_in_both(&one, &other, phone).await;
     a_flow_makes_one_device_wherever_it_is_completed(&mut one, &other).await;
+    store.remove().await;
 }
 
 async fn a_registration_goes_from_process_to_process(one: &mut World, other: &World) -> proto::Tokens {

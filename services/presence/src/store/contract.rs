@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_store::{Db, MemoryDisk, StoreError, StoreUrl};
-use dialtone_vocab::{NodeId, UnixMillis, UserId};
+use dialtone_store::{Db, MemoryDisk, StoreUrl};
+use dialtone_testkit::CqlStore;
+use dialtone_vocab::{UnixMillis, UserId};
 
 use super::{SCHEMA, Status, Store};
 
 const ANNA: UserId = UserId::new([1; 16]);
 const BEN: UserId = UserId::new([2; 16]);
-
-const MIGRATE_TRIES: u32 = 5;
 
 async fn open(url: &StoreUrl, chassis: &Chassis) -> Store {
     Store::new(Db::open(url.clone(), SCHEMA, chassis).await.expect("opens"))
@@ -71,23 +69,6 @@ async fn a_status_that_is_set_again_is_as_it_was(url: &StoreUrl) {
     }
 }
 
-/// A keyspace that nobody else has, if there is a server.
-async fn keyspace() -> Option<StoreUrl> {
-    let nodes = dialtone_testkit::cql_nodes("presence over a CQL server")?;
-    let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
-    let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-    let chassis = Chassis::for_tests(1);
-    // A server that has just started, or makes many, may take longer over it than a request may.
-    let mut made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
-    for _ in 0..MIGRATE_TRIES {
-        if let Err(StoreError::Unreachable { .. } | StoreError::Unknown { .. }) = made {
-            made = Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await;
-        }
-    }
-    made.expect("a keyspace");
-    Some(StoreUrl::Scylla(Scylla::open(&config).await.expect("opens")))
-}
-
 macro_rules! suite {
     ($($case:ident)*) => {
         mod over_memory {
@@ -106,10 +87,12 @@ macro_rules! suite {
             })*
         }
         mod over_a_cql_server {
+            use super::*;
             $(#[tokio::test]
             async fn $case() {
-                if let Some(url) = super::keyspace().await {
-                    super::$case(&url).await;
+                if let Some(store) = CqlStore::fresh("presence over a CQL server", &[SCHEMA]).await {
+                    super::$case(&store.open().await).await;
+                    store.remove().await;
                 }
             })*
         }

@@ -4,6 +4,7 @@ use dialtone_chassis::Chassis;
 use dialtone_store::scylla::{Scylla, ScyllaConfig};
 use dialtone_store::{Schema, StoreUrl};
 use dialtone_vocab::NodeId;
+use tokio::sync::Semaphore;
 
 use crate::servers::left_out;
 
@@ -35,13 +36,16 @@ impl CqlStore {
         Some(Self { config: ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() } })
     }
 
-    /// One with the tables of these rooms; `None` as [`cql_nodes`].
+    /// One with the tables of these rooms; `None` as [`cql_nodes`]. One is made at a time: a server makes one table at a
+    /// time anyway.
     ///
     /// # Panics
     /// If it can't be made.
     pub async fn fresh(what: &str, rooms: &[Schema]) -> Option<Self> {
+        static TURN: Semaphore = Semaphore::const_new(1);
         let store = Self::name(what)?;
         let chassis = Chassis::real(NodeId::new("test"));
+        let _turn = TURN.acquire().await.expect("never closed");
         let made = Scylla::migrate(&store.config, rooms, 1, &chassis).await;
         assert_eq!(made, Ok(true), "a new one");
         Some(store)

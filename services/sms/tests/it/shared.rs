@@ -5,8 +5,8 @@ use dialtone_chassis::Chassis;
 use dialtone_proto::types::v1::FateKind;
 use dialtone_shards::lease::CheckBy;
 use dialtone_shards::{LEASES, Leases, Shards};
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_store::{Db, StoreUrl};
+use dialtone_store::Db;
+use dialtone_testkit::CqlStore;
 use dialtone_vocab::NodeId;
 
 use crate::peer::*;
@@ -14,32 +14,23 @@ use crate::world::*;
 
 /// What the processes share.
 struct Ground {
-    config: ScyllaConfig,
+    store: CqlStore,
     bus: Bus,
     _bus_of: Chassis,
 }
 
 impl Ground {
     async fn new() -> Option<Self> {
-        let nodes = dialtone_testkit::cql_nodes("sms processes that share a store")?;
+        let rooms = [LEASES, dialtone_sms::SCHEMA];
+        let store = CqlStore::fresh("sms processes that share a store", &rooms).await?;
         let chassis = Chassis::real(NodeId::new("test"));
-        let keyspace = format!("t{:016x}", chassis.rng.u64());
-        let config = ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() };
-        // A busy server may need another try, which makes what is missing.
-        let mut made = Scylla::migrate(&config, &[LEASES, dialtone_sms::SCHEMA], 1, &chassis).await;
-        for _ in 0..20 {
-            if made.is_err() {
-                made = Scylla::migrate(&config, &[LEASES, dialtone_sms::SCHEMA], 1, &chassis).await;
-            }
-        }
-        made.expect("made");
-        Some(Self { config, bus: Bus::local(&chassis), _bus_of: chassis })
+        Some(Self { store, bus: Bus::local(&chassis), _bus_of: chassis })
     }
 
     /// A process, and the operator at the other end of its bind.
     async fn process(&self, node: &str) -> (World, Peer) {
         let chassis = Chassis::real(NodeId::new(node));
-        let url = StoreUrl::Scylla(Scylla::open(&self.config).await.expect("opens"));
+        let url = self.store.open().await;
         let services = ["routing", "offline", "sms", "identity"];
         let shards = Shards::start(&chassis, &self.bus, &services, &[]).await.expect("starts");
         let db = Db::open(url.clone(), LEASES, &chassis).await.expect("opens");
@@ -86,6 +77,7 @@ async fn a_process_takes_replies_when_the_log_is_its_own_and_another_when_it_has
     other.sends([message(1, "dinner?"), message(2, "again?")]).await;
     assert_eq!(peer.taken("b").await.short_message().as_ref(), b"again?", "what was taken is not sent twice");
     other.stop().await;
+    ground.store.remove().await;
 }
 
 #[tokio::test]
@@ -115,4 +107,5 @@ async fn a_receipt_for_what_another_process_submitted_is_told_by_whoever_gets_it
     assert_eq!(result, (1, FateKind::SmsDelivered, String::new()));
     one.stop().await;
     other.stop().await;
+    ground.store.remove().await;
 }

@@ -1,36 +1,9 @@
 //! The cases, over all engines.
 
-use dialtone_chassis::Chassis;
-use dialtone_store::scylla::{Scylla, ScyllaConfig};
-use dialtone_store::{MemoryDisk, StoreError, StoreUrl};
-use dialtone_vocab::NodeId;
-use tokio::sync::Semaphore;
+use dialtone_store::{MemoryDisk, StoreUrl};
+use dialtone_testkit::CqlStore;
 
 use super::super::SCHEMA;
-
-/// Times that a busy server is asked to make the tables.
-const TRIES: usize = 20;
-
-/// A keyspace that nobody else has, if there is a server. One is made at a time: servers make one table at a time anyway,
-/// and who waits for that runs into a time-out.
-async fn keyspace() -> Option<StoreUrl> {
-    static ONE: Semaphore = Semaphore::const_new(1);
-    let nodes = dialtone_testkit::cql_nodes("sms over a CQL server")?;
-    let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
-    let (config, chassis) =
-        (ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() }, Chassis::for_tests(1));
-    let _turn = ONE.acquire().await.expect("open");
-    for _ in 0..TRIES {
-        match Scylla::migrate(&config, &[SCHEMA], 1, &chassis).await {
-            Err(StoreError::Unreachable { .. } | StoreError::Unknown { .. }) => {}
-            made => {
-                made.expect("made");
-                return Some(StoreUrl::Scylla(Scylla::open(&config).await.expect("opens")));
-            }
-        }
-    }
-    panic!("the server makes no tables");
-}
 
 macro_rules! suite {
     ($($from:ident: $($case:ident)*;)*) => {
@@ -53,8 +26,9 @@ macro_rules! suite {
             use super::*;
             $($(#[tokio::test]
             async fn $case() {
-                if let Some(url) = keyspace().await {
-                    super::super::$from::$case(&url).await;
+                if let Some(store) = CqlStore::fresh("sms over a CQL server", &[SCHEMA]).await {
+                    super::super::$from::$case(&store.open().await).await;
+                    store.remove().await;
                 }
             })*)*
         }
