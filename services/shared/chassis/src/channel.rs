@@ -6,13 +6,11 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use tonic::body::Body;
-use tonic::transport::Endpoint;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_service::Service;
 
-use crate::network::{CONNECT_WITHIN, KEEP_ALIVE, KEEP_ALIVE_ANSWER, Remote};
-use crate::trace;
+use crate::network::Remote;
 
 /// Whatever can go wrong below gRPC.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -20,31 +18,13 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// gRPC services in this process, with their layers on. Cheap to clone.
 pub type LocalRoutes = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// The way to a service: `SomethingClient<Channel>` works over all of them.
+/// The way to a service: `SomethingClient<Channel>` works over both.
 #[derive(Clone)]
 pub enum Channel {
     /// In this process.
     Local(LocalRoutes),
     /// In others, wherever they are by now: [`crate::Network::channel`].
     Remote(Remote),
-    /// In another one, at an address that stays.
-    Fixed(tonic::transport::Channel),
-}
-
-impl Channel {
-    /// To a service in another process, connecting when first used.
-    ///
-    /// # Errors
-    /// When `url` is not one.
-    pub fn remote(url: &str) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?
-            .connect_timeout(CONNECT_WITHIN)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE_ANSWER)
-            .keep_alive_while_idle(true);
-        Ok(Self::Fixed(endpoint.connect_lazy()))
-    }
 }
 
 impl Service<Request<Body>> for Channel {
@@ -57,11 +37,10 @@ impl Service<Request<Body>> for Channel {
             Self::Local(routes) => routes.poll_ready(cx),
             // A call waits for its line itself.
             Self::Remote(_) => Poll::Ready(Ok(())),
-            Self::Fixed(channel) => channel.poll_ready(cx).map_err(Into::into),
         }
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self {
             Self::Local(routes) => {
                 // The routes that were polled ready serve this call; their clone waits for the next one.
@@ -70,11 +49,6 @@ impl Service<Request<Body>> for Channel {
                 Box::pin(ready.oneshot(request))
             }
             Self::Remote(remote) => Box::pin(remote.clone().call(request)),
-            Self::Fixed(channel) => {
-                trace::inject(request.headers_mut());
-                let answer = channel.call(request);
-                Box::pin(async move { answer.await.map_err(Into::into) })
-            }
         }
     }
 }

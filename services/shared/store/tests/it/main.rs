@@ -4,6 +4,7 @@ mod contract;
 mod cql;
 mod folder;
 mod memory;
+mod secured;
 
 /// Runs every case of the contract over a disk of memory, a slow one, and a folder; the first ones over a CQL server too.
 macro_rules! suite {
