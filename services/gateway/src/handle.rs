@@ -128,7 +128,7 @@ mod tests {
         let chassis = Chassis::for_tests(7);
         let bus = Bus::local(&chassis);
         let shards = Shards::start(&chassis, &bus, &[], &[]).await.expect("shards");
-        let (registry, ended) = (Registry::new(9), Ended::default());
+        let (registry, ended) = (Registry::new(9, 0), Ended::default());
         let owners = crate::bus::owners(&bus);
         let handle = Handle::new(&chassis, &shards, registry.clone(), ended.clone(), owners);
         let caller = Caller {

@@ -101,7 +101,7 @@ async fn start_with(
     peers: Peers,
     ways: Ways,
 ) -> Result<Gateway, BusError> {
-    let (registry, ended) = (Registry::new(limits::MAX_SESSIONS), Ended::default());
+    let (registry, ended) = (Registry::new(limits::MAX_SESSIONS, chassis.rng.u64() >> 1), Ended::default());
     let owners = bus::owners(bus);
     bus::open(chassis, bus, shards, &registry, &ended, &owners).await?;
     let handle = Handle::new(chassis, shards, registry, ended.clone(), owners);

@@ -86,9 +86,10 @@ pub(crate) enum Handed {
 }
 
 impl Registry {
-    /// For at most so many sessions.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, sessions: Arc::default(), last: Arc::default() }
+    /// For at most so many sessions, with tickets from behind `last`: a number that was drawn. A process that was killed may
+    /// have used those from 1 on under the same name, and owners may still speak of them: close them, above all.
+    pub(crate) fn new(most: usize, last: u64) -> Self {
+        Self { most, sessions: Arc::default(), last: Arc::new(AtomicU64::new(last)) }
     }
 
     /// Adds a session; `None` when there are too many.
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn items_find_their_session_until_it_is_full_or_gone() {
-        let registry = Registry::new(9);
+        let registry = Registry::new(9, 0);
         let mut one = registry.add(caller()).expect("room");
         let mut outcomes = Vec::new();
         registry.hand(vec![item(one.ticket), item(99)], |outcome| outcomes.push(outcome));
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_and_again_when_one_has_gone() {
-        let registry = Registry::new(2);
+        let registry = Registry::new(2, 0);
         let one = registry.add(caller()).expect("room");
         let two = registry.add(caller()).expect("room");
         assert!(registry.add(caller()).is_none());
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_session_that_never_attached_has_no_beat() {
-        let registry = Registry::new(9);
+        let registry = Registry::new(9, 0);
         let one = registry.add(caller()).expect("room");
         let beats = |slot| (0..BEAT_PARTS).flat_map(|part| registry.beats(slot, part)).collect::<Vec<_>>();
         assert!(beats(0).is_empty());
@@ -207,7 +208,7 @@ mod tests {
 
     #[test]
     fn every_session_is_beaten_in_one_part_and_parts_are_of_a_size() {
-        let registry = Registry::new(99);
+        let registry = Registry::new(99, 0);
         let opened: Vec<_> = (0..25).map(|_| registry.add(caller()).expect("room")).collect();
         for one in &opened {
             one.progress.note(1, &SessionBeat { generation: 1, ..Default::default() });

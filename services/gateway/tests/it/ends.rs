@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dialtone_bus::subjects;
-use dialtone_chassis::Error;
+use dialtone_chassis::{Chassis, Error};
 use dialtone_gateway::limits::{RECONNECT_AFTER, RECONNECT_JITTER, SESSION_MAILBOX};
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{Frames, Owner, SessionEnded, offline_item, presence_item, routing_item};
@@ -80,6 +80,20 @@ async fn a_newer_stream_of_the_device_replaces_the_older_one() {
     drop(older);
     world.detached(ticket).await;
     newer.answers().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_process_of_a_name_uses_no_ticket_again() {
+    let mut tickets = Vec::new();
+    for seed in [1, 2] {
+        let mut world = start(Chassis::for_tests(seed)).await;
+        let (_phone, attach) = world.welcomed(&world.token(1)).await;
+        tickets.push(attach.session.expect("a session").ticket);
+    }
+    assert_ne!(
+        tickets[0], tickets[1],
+        "what is said to a session of the process before would reach another one"
+    );
 }
 
 #[tokio::test(start_paused = true)]
