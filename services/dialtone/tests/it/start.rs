@@ -95,10 +95,10 @@ fn a_store_of_another_version_or_with_a_file_missing_is_refused_and_starts_when_
     assert!(serve(folder.path()).stop());
     let routing = folder.path().join("dialtone-data/routing");
     let manifest = fs::read_to_string(routing.join("manifest")).expect("read");
-    let other = manifest.replace("schema 1\n", "schema 7\n");
+    let other = manifest.replace("schema 2\n", "schema 7\n");
     assert_ne!(manifest, other);
     fs::write(routing.join("manifest"), other).expect("written");
-    assert_says(&refused(folder.path(), &[]), &["routing", "schema version 7", "needs 1"]);
+    assert_says(&refused(folder.path(), &[]), &["routing", "schema version 7", "needs 2"]);
     fs::write(routing.join("manifest"), manifest).expect("written");
 
     fs::rename(routing.join("data"), routing.join("elsewhere")).expect("moved");
