@@ -5,7 +5,12 @@
 //!                                          │  ▲
 //!   logs ── held? check ──► Lease (pure) ◄─┘  └── answers ── requests, each a task with a time-out ──► store
 //! ```
+#![expect(
+    clippy::disallowed_types,
+    reason = "what the driver and the logs look at; nobody keeps it for longer than a look"
+)]
 
+mod pace;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,13 +22,14 @@ use dialtone_chassis::{Chassis, ReadyHandle};
 use dialtone_proto::bus::v1::{FreedShard, LeaseNews};
 use dialtone_store::Db;
 use dialtone_vocab::{Epoch, NodeId, SHARDS, ShardId};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::lease::limits::{ASKED_AT_ONCE, ASKED_WITHIN, DRAIN, LEAVE_WITHIN, SETTLE_IN, TICK_EVERY};
+use crate::lease::limits::{ASKED_WITHIN, DRAIN, LEAVE_WITHIN, SETTLE_IN, TICK_EVERY};
 use crate::lease::{
     Answer, CheckBy, Effect, Event, Holding, Incarnation, Lease, Request, ShardKey, Ticket, WriteId,
 };
 use crate::{Shards, rendezvous};
+use pace::Pace;
 pub use rows::LEASES;
 
 /// The leases of this process. Cheap to clone.
@@ -89,7 +95,7 @@ impl Leases {
             db,
             services,
             placed: BTreeSet::new(),
-            paced: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
+            pace: Pace::new(),
             ready: chassis.ready.register("leases"),
         };
         driver.ready.set_missing("no lease yet");
@@ -159,7 +165,7 @@ struct Driver {
     /// What the membership gives to this process.
     placed: BTreeSet<ShardKey>,
     /// Requests about shards don't get in each other's way, nor in that of renewals.
-    paced: Arc<Semaphore>,
+    pace: Pace,
     ready: ReadyHandle,
 }
 
@@ -277,13 +283,17 @@ impl Driver {
         let (db, events, clock) = (self.db.clone(), self.leases.0.events.clone(), self.chassis.clock.clone());
         let paced =
             matches!(request, Request::Take { .. } | Request::GiveBack { .. } | Request::ReadShard(_));
-        let paced = paced.then(|| self.paced.clone());
+        let pace = paced.then(|| self.pace.clone());
         self.chassis.tasks.spawn("lease request", async move {
-            let _turn = match &paced {
-                Some(paced) => paced.acquire().await.ok(),
+            let turn = match &pace {
+                Some(pace) => pace.turn().await,
                 None => None,
             };
+            let began = clock.instant();
             let answer = clock.timeout(ASKED_WITHIN, rows::ask(&db, request)).await;
+            if let (Some(pace), Some(turn)) = (&pace, turn) {
+                pace.answered(turn, clock.instant() - began);
+            }
             let _driver_has_ended = events.send(Event::Answer(ticket, answer.unwrap_or(Answer::Unknown)));
         });
     }

@@ -20,8 +20,13 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub const TICK_EVERY: Duration = Duration::from_millis(100);
 /// How long one request to the store may take until its outcome counts as unknown.
 pub const ASKED_WITHIN: Duration = Duration::from_millis(1_500);
-/// Requests about shards that are under way at the same time.
+/// Requests about shards that are under way at the same time, at most.
 pub const ASKED_AT_ONCE: usize = 32;
+/// How many at first: one more with each fast answer.
+pub const ASKED_AT_FIRST: usize = 4;
+/// An answer that takes this long is slow: half as many requests are under way then. Far below [`LEASE`], so that
+/// renewals, which ask the same store, are in time.
+pub const SLOW_ANSWER: Duration = Duration::from_millis(200);
 /// How long a process that has just come listens to who is there before it wants shards, and how often it looks again.
 pub const SETTLE_IN: Duration = Duration::from_secs(2);
 /// How long what is being written is given to end before shards are given back.
