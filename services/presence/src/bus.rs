@@ -36,6 +36,11 @@ impl Out {
         }
     }
 
+    /// Whether a user is another process's. It was this one's, or will be, and who says so may have heard too early.
+    pub(crate) fn is_elsewhere(&self, user: UserId, own: &NodeId) -> bool {
+        self.shards.node_of("presence", user).is_some_and(|node| node != *own)
+    }
+
     /// What is lost is repaired by the beats.
     pub(crate) fn gateway(&self, key: &SessionKey, item: ToGatewayItem) {
         let item = GatewayItem { ticket: key.ticket, owner: Owner::Presence.into(), item: Some(item) };

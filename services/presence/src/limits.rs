@@ -15,6 +15,9 @@ pub const SUBSCRIBE_EVERY: Duration = Duration::from_secs(10);
 pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 /// How long a snapshot waits for peers that were not heard yet; they are offline in it then.
 pub const SNAPSHOT_WAIT: Duration = Duration::from_secs(1);
+/// How long after users have moved between processes one who has no session yet may still have one that attaches anew: it
+/// is not said to be offline, and snapshots wait for it.
+pub const UNSURE: Duration = Duration::from_secs(3);
 /// Between two looks at leases.
 pub const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 /// Between two updates about a peer to the same session.

@@ -59,6 +59,8 @@ pub(crate) struct State {
     dirty: BTreeSet<UserId>,
     typed: BTreeMap<UserId, UnixMillis>,
     looked: UnixMillis,
+    /// Until then sessions may be attached that this process has not heard of yet, of this user and of its peers.
+    unsure_until: UnixMillis,
     effects: Vec<Effect>,
 }
 
@@ -76,8 +78,14 @@ impl State {
             dirty: BTreeSet::new(),
             typed: BTreeMap::new(),
             looked: now,
+            unsure_until: UnixMillis(0),
             effects: Vec::new(),
         }
+    }
+
+    /// Users have moved a moment ago: until then, who has no session may be about to attach it.
+    pub(crate) fn unsure_until(&mut self, until: UnixMillis) {
+        self.unsure_until = until;
     }
 
     /// What is to be done since this was last asked.
@@ -146,7 +154,10 @@ impl State {
             return;
         }
         let node = NodeId::new(&ask.watcher_node);
-        if let Some(update) = self.seen.subscribe(self.user, watcher, node.clone(), ask.lease_ms, now) {
+        let answer = self.seen.subscribe(self.user, watcher, node.clone(), ask.lease_ms, now);
+        // Who asks and hears nothing asks again.
+        let is_sure = now >= self.unsure_until || !self.sessions.is_empty();
+        if let Some(update) = answer.filter(|_| is_sure) {
             self.effects.push(Effect::Update(node, update));
         }
     }

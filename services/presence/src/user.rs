@@ -9,6 +9,7 @@ use dialtone_vocab::{UnixMillis, UserId};
 use tokio::sync::oneshot;
 
 use crate::handle::{Question, Shared};
+use crate::limits::UNSURE;
 use crate::state::{Effect, Judged, State, View};
 use crate::store::Status;
 use crate::{error, metrics};
@@ -47,8 +48,14 @@ impl Resident for User {
     async fn open(shared: &Shared, user: UserId) -> Option<Self> {
         let row = shared.store.status(user).await.map_err(|error| error::store(&error)).ok()?;
         let chassis = &shared.chassis;
-        let state = State::new(user, chassis.node.clone(), row, shared.table, chassis.clock.now());
+        let mut state = State::new(user, chassis.node.clone(), row, shared.table, chassis.clock.now());
+        state.unsure_until(shared.moves.last().plus(UNSURE));
         Some(Self { shared: shared.clone(), user, state })
+    }
+
+    /// Whose user has moved keeps quiet: its sessions are attached elsewhere, and would seem to end here.
+    fn is_current(&self) -> bool {
+        !self.shared.out.is_elsewhere(self.user, &self.shared.chassis.node)
     }
 
     async fn handle(&mut self, message: ToUser) {

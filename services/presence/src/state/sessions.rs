@@ -63,8 +63,13 @@ impl Session {
     }
 
     /// The whole table, when all of it is known or enough was waited.
-    fn snapshot(&mut self, peers: &BTreeMap<UserId, Peer>, now: UnixMillis) -> Option<Presence> {
-        let owed = self.owed?;
+    fn snapshot(
+        &mut self,
+        peers: &BTreeMap<UserId, Peer>,
+        unsure_until: UnixMillis,
+        now: UnixMillis,
+    ) -> Option<Presence> {
+        let owed = self.owed?.max(unsure_until);
         let known = |user| peers.get(user).is_some_and(Peer::is_known);
         if now.since(owed) < SNAPSHOT_WAIT && !self.table.iter().all(known) {
             return None;
@@ -194,7 +199,7 @@ impl State {
         let mut later = BTreeSet::new();
         for (key, session) in self.sessions.iter_mut() {
             let presence = if session.state.owed.is_some() {
-                session.state.snapshot(&self.peers, now)
+                session.state.snapshot(&self.peers, self.unsure_until, now)
             } else {
                 let dirty: Vec<_> =
                     self.dirty.iter().copied().filter(|user| session.state.table.contains(user)).collect();

@@ -7,7 +7,7 @@ use dialtone_proto::types::v1::UserRef;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{OFFLINE_GRACE, TYPING_LIFE, UPDATE_EVERY};
+use crate::limits::{OFFLINE_GRACE, SNAPSHOT_WAIT, TYPING_LIFE, UPDATE_EVERY};
 
 const START: UnixMillis = UnixMillis(1_000_000_000_000);
 
@@ -302,6 +302,34 @@ fn step() -> impl Strategy<Value = Step> {
         1 => proptest::collection::vec(2u8..8, 0..5).prop_map(Step::Watch),
         1 => any::<bool>().prop_map(Step::State),
     ]
+}
+
+#[test]
+fn nobody_is_said_to_be_offline_while_users_move() {
+    let mut state = state();
+    let settled = START.plus(Duration::from_secs(3));
+    state.unsure_until(settled);
+    let ask = bus::PeerSubscribe {
+        target: user(1).to_vec(),
+        watcher: user(2).to_vec(),
+        watcher_node: "there".into(),
+        lease_ms: 90_000,
+    };
+    let answers = |state: &mut State, now| {
+        state.subscribe(&ask, now);
+        state.effects().iter().filter(|effect| matches!(effect, Effect::Update(..))).count()
+    };
+    assert_eq!(answers(&mut state, START), 0, "its sessions may be about to attach");
+    assert_eq!(answers(&mut state, settled), 1, "it has none");
+    // Its own sessions wait for peers who move at the same time.
+    let late = START.plus(Duration::from_secs(2));
+    state.attach(key(1), &attach(1, &[2]), late);
+    see(&mut state, 2, late);
+    state.effects();
+    state.tick(settled.plus(SNAPSHOT_WAIT - Duration::from_millis(1)));
+    assert!(shown(&mut state).is_empty());
+    state.tick(settled.plus(SNAPSHOT_WAIT));
+    assert_eq!(only(shown(&mut state)).availability(), Availability::Offline);
 }
 
 /// What the phone believes: snapshots replace, changes add.

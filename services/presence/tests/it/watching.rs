@@ -7,7 +7,8 @@ use dialtone_proto::bus::v1::presence_item::Item;
 use dialtone_proto::edge::v1::server_frame::Frame;
 use dialtone_proto::edge::v1::{ClientState, Contact};
 use dialtone_proto::presence::v1::{Availability, LastSeen, PeerState};
-use dialtone_vocab::UserId;
+use dialtone_shards::rendezvous;
+use dialtone_vocab::{NodeId, UserId, shard_of};
 
 use crate::world::*;
 
@@ -223,4 +224,27 @@ async fn watcher_and_peers_meet_across_nodes_and_follow_when_an_owner_is_gone() 
     }
     world.pass(SECOND * 2).await;
     assert_eq!(world.changes(watcher).last().map(PeerState::availability), Some(Availability::Away));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_said_to_be_offline_by_the_owner_whom_it_has_left() {
+    let mut world = world().await;
+    let both = ["other", "test"].map(NodeId::new);
+    let on = |node: &str| {
+        let mut users = (1..40).map(|n| UserId::new([n; 16]));
+        let is_there =
+            |user: &UserId| rendezvous(shard_of(user.as_bytes()), &both) == Some(&NodeId::new(node));
+        users.find(is_there).expect("some user is there")
+    };
+    let (stays, moves) = (on("test"), on("other"));
+    let (watcher, _peer) = (world.open(stays).await, world.open(moves).await);
+    world.watch(watcher, 1, &[moves]);
+    world.pass(SECOND * 2).await;
+    assert_eq!(world.changes(watcher).last().map(PeerState::availability), Some(Availability::Online));
+    // Another process comes: the peer moves there, and its session seems to end here.
+    let _other = world.add_node("other").await;
+    world.pass(SECOND * 40).await;
+    assert_eq!((world.node_of(stays), world.node_of(moves)), (NodeId::new("test"), NodeId::new("other")));
+    let seen: Vec<_> = world.changes(watcher).iter().map(PeerState::availability).collect();
+    assert!(!seen.contains(&Availability::Offline), "{seen:?}");
 }
