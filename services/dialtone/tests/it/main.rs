@@ -6,6 +6,7 @@
 )]
 
 mod canary;
+mod cluster;
 mod judge;
 mod pipe;
 mod process;

@@ -1,0 +1,114 @@
+//! Dialtone as a cluster: thirteen processes over a real nats-server and a real CQL server, in real time. Every process
+//! is restarted, and killed, while phones write to each other; afterwards each accepted message was shown once and in
+//! order, and nobody was logged out. What the measured times were is said on stderr.
+
+mod host;
+mod load;
+mod seen;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use host::{Cluster, NAMES};
+use load::{Load, gateway_of};
+
+use crate::process::{dialtone, outcome};
+
+/// How long messages may stop when a process that owns logs is killed.
+const OWNER_WITHIN: Duration = Duration::from_secs(20);
+/// How long when another is, which is started again meanwhile.
+const OTHER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Says straight to the terminal: the test runner keeps what passes to itself.
+fn say(line: &str) {
+    writeln!(std::io::stderr().lock(), "{line}").expect("stderr");
+}
+
+#[test]
+fn the_tour_is_as_told_by_a_cluster() {
+    let Some(cluster) = Cluster::up("the tour against a cluster") else { return };
+    let (gateway, centre) = (cluster.gateway(0), cluster.handsets());
+    let args = ["tour", "--gateway", &gateway, "--sms-centre", &centre];
+    let told = outcome(dialtone(&args, [], &cluster.home()));
+    let said = String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned();
+    assert!(told.status.success(), "{said}");
+    assert!(said.contains("All 9 steps were as told."), "{said}");
+}
+
+#[test]
+fn no_restart_of_a_process_is_noticed_but_as_a_reconnect() {
+    let Some(cluster) = Cluster::up("a restart of every process of a cluster") else { return };
+    let load = Load::begin(&cluster);
+    let mut wrongs = Vec::new();
+    for name in NAMES {
+        let began = Instant::now();
+        let connects = load.connects();
+        cluster.run(&["restart", name]);
+        let ready = Instant::now();
+        flows_again(&load, name, ready, &mut wrongs);
+        let slowest = load.slowest_since(began);
+        say(&format!("{name} restarted in {:.1?}; the slowest message took {slowest:.1?}", ready - began));
+        wrongs.extend(reconnects(&load, name, &connects));
+        wrongs.extend(load.told_offline(name));
+    }
+    wrongs.extend(load.end());
+    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
+}
+
+#[test]
+fn no_message_is_lost_whichever_process_is_killed() {
+    let Some(cluster) = Cluster::up("a kill of every process of a cluster") else { return };
+    let load = Load::begin(&cluster);
+    let mut wrongs = Vec::new();
+    for name in NAMES {
+        let killed = Instant::now();
+        cluster.run(&["kill", name]);
+        if !has_twins(name) {
+            cluster.run(&["start", name]);
+        }
+        let within = if owns_logs(name) { OWNER_WITHIN } else { OTHER_WITHIN };
+        let flows = flows_again(&load, name, killed, &mut wrongs);
+        if flows.is_some_and(|flows| flows > within) {
+            wrongs.push(format!("{name}: messages stopped for {flows:.1?}"));
+        }
+        cluster.run(&["start", name]);
+        flows_again(&load, name, Instant::now(), &mut wrongs);
+        let slowest = load.slowest_since(killed);
+        let flows = flows.map_or_else(|| "never".to_owned(), |flows| format!("after {flows:.1?}"));
+        say(&format!("{name} killed: all flows {flows}; the slowest message took {slowest:.1?}"));
+        wrongs.extend(load.told_offline(name));
+    }
+    wrongs.extend(load.end());
+    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
+}
+
+/// Whether the others of its service do its work while it is away. Phones know one gateway each.
+fn has_twins(name: &str) -> bool {
+    ["presence", "offline", "routing"].iter().any(|service| name.starts_with(service))
+}
+
+fn owns_logs(name: &str) -> bool {
+    ["offline", "routing"].iter().any(|service| name.starts_with(service))
+}
+
+/// How long after `then` everybody had been shown something that was sent after it; said to be wrong if that did not
+/// come to be.
+fn flows_again(load: &Load, name: &str, then: Instant, wrongs: &mut Vec<String>) -> Option<Duration> {
+    let flows = load.flows_since(then);
+    if flows.is_none() {
+        let waiting = load.waiting_since(then);
+        wrongs.push(format!("{name}: nothing arrives any more from the phones {waiting:?}"));
+    }
+    flows
+}
+
+/// Who reconnected otherwise than once to the gateway that was restarted.
+fn reconnects(load: &Load, name: &str, before: &[usize]) -> Vec<String> {
+    let times = load.connects().into_iter().zip(before).map(|(now, before)| now - before);
+    let wrong = times.enumerate().filter_map(|(place, times)| {
+        let own = format!("gateway-{}", gateway_of(place) + 1);
+        (times > usize::from(name == own))
+            .then(|| format!("{name}: phone {place} reconnected {times} times: {:?}", load.why_lost(place)))
+    });
+    wrong.collect()
+}
