@@ -56,3 +56,7 @@ cluster action="up":
 # a certificate authority for development, and a certificate for processes on this machine
 certs folder="target/certs":
     deploy/local/certs {{folder}}
+
+# the cluster restarted and killed process by process under load; needs DIALTONE_TEST_CQL, a nats-server and an idle machine
+cluster-tests:
+    DIALTONE_TEST_CLUSTER=1 cargo test -p dialtone --test it cluster -- --nocapture

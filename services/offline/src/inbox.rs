@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use dialtone_attach::{Attachments, BeatOutcome, Joined, SessionKey};
 use dialtone_bus::Fan;
 use dialtone_chassis::Chassis;
-use dialtone_log::{Due, DueRow, Log, LogError, LogStore, Write};
+use dialtone_log::{ACK_MARK, Due, DueRow, Log, LogError, LogStore, Write};
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{
     self as bus, GatewayItem, OfferAnswer, Owner, RoutingItem, ToGateway, ToRouting, ToSms, routing_item,
@@ -210,7 +210,7 @@ impl Resides {
         }
         let settled = self.log.settled(write);
         for (name, value) in &settled.marks {
-            if let Some(device) = name.strip_prefix(b"ack/") {
+            if let Some(device) = name.strip_prefix(ACK_MARK.as_bytes()) {
                 let device = <[u8; 4]>::try_from(device).map(u32::from_be_bytes).unwrap_or_default();
                 self.state.acked_by(DeviceId(device), *value);
                 self.tell_acked(DeviceId(device), *value);
@@ -300,7 +300,7 @@ impl Resides {
             return;
         }
         for (device, idx) in self.state.acking() {
-            self.log.mark_now(dialtone_log::mark_name("ack/", &device.0.to_be_bytes()), idx);
+            self.log.mark_now(dialtone_log::mark_name(ACK_MARK, &device.0.to_be_bytes()), idx);
         }
         self.must_tell();
     }

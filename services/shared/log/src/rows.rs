@@ -13,6 +13,8 @@ use crate::limits::BUCKET;
 pub const LOG: &str = "log";
 /// Table of marks: log, name → a number that only grows.
 pub const MARK: &str = "mark";
+/// What the names of acks begin with: how far a device has taken a log, which nothing else in it tells.
+pub const ACK_MARK: &str = "ack/";
 /// Table of what is due: shard, time, log, idx, kind, epoch, write → owner.
 pub const DUE: &str = "due";
 /// The tables that a service with logs must declare when it opens its database.

@@ -12,7 +12,7 @@ use dialtone_vocab::{Epoch, LogId, UnixMillis};
 use crate::limits::{BUCKET, PAGE_ROWS, WRITE_ENTRIES};
 use crate::open::{Walk, walk};
 use crate::owner::Owner;
-use crate::rows::{self, LOG, MARK, Row, bucket_of, entry_key, last_of, tail_key};
+use crate::rows::{self, ACK_MARK, LOG, MARK, Row, bucket_of, entry_key, last_of, tail_key};
 use crate::writer::{BUCKET_MARK, End, put_rows};
 use crate::{Entry, Log, LogError, LogKind, metrics};
 
@@ -134,11 +134,24 @@ impl LogStore {
         let walked = self.end_of(id, bucket.unwrap_or(0), now).await?;
         metrics::opened(self.kind, walked.ghosts);
         let carried = put_rows(Batch::new(), id, &walked.carry(epoch), now);
-        self.until_written(owner, epoch, || vec![vec![carried.clone()]]).await?;
+        let acks = self.acks_again(id, &marks);
+        self.until_written(owner, epoch, || vec![vec![acks.clone(), carried.clone()]]).await?;
         let keep_until = walked.rows.last().map_or(UnixMillis(0), |row| row.keep_until);
         let end = End { tail: walked.tail, bucket, keep_until };
         let log = Log::new(id, *owner, epoch, self.keep, end);
         Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
+    }
+
+    /// Acks as they were found, to be written once more before anybody is told of them: in a shared store one may be what a
+    /// write left on a few replicas that was never answered, and the next owner would not find it. What an embedded one
+    /// shows is on disk.
+    fn acks_again(&self, id: LogId, marks: &Marks) -> Batch {
+        if let Owner::Lock(..) = self.owner {
+            return Batch::new();
+        }
+        marks.of(ACK_MARK).fold(Batch::new(), |batch, (device, idx)| {
+            batch.max(MARK, rows::mark_key(id, &rows::mark_name(ACK_MARK, device)), idx)
+        })
     }
 
     /// The logs behind `after` that were ever written to, at most `limit`, in an order of the store's own. Nothing is

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use cql::{CqlStore, cql_nodes};
 pub use nats::{Nats, free_port};
+pub use servers::may_be_cluster;
 
 /// Folders that hold nothing of the repository itself.
 const FOREIGN: &[&str] = &["target", "node_modules"];

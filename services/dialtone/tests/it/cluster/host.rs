@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dialtone_testkit::{CqlStore, Nats, repository};
+use dialtone_testkit::{CqlStore, Nats, may_be_cluster, repository};
 use tempfile::TempDir;
 
 use crate::process::outcome;
@@ -44,8 +44,11 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts everything; `None`, and said on stderr, if a server that it needs is not there.
+    /// Starts everything; `None`, and said on stderr, if it is not wanted or a server that it needs is not there.
     pub(crate) fn up(what: &str) -> Option<Self> {
+        if !may_be_cluster(what) {
+            return None;
+        }
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let store = CqlStore::name(what)?;
         let nats = Nats::find(what)?;
