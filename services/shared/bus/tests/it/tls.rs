@@ -34,6 +34,8 @@ fn certificate(folder: &Path, issuer: &CertifiedIssuer<'static, KeyPair>) -> Ser
 
 #[tokio::test]
 async fn a_server_is_believed_by_its_certificate_alone() {
+    // As the program does first thing: with what else is built here, rustls would not know which one to take.
+    let _or_was_already = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().expect("a folder");
     let (ours, trusted) = authority(folder.path(), "ours");
     let (_, other) = authority(folder.path(), "other");
