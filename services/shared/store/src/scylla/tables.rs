@@ -37,6 +37,8 @@ struct Statements {
     put_for: Statement,
     max: Statement,
     delete: Statement,
+    /// Conditional tables have no row markers: a row there is its value, and gone with it.
+    set: Statement,
     set_if: Statement,
 }
 
@@ -78,6 +80,7 @@ impl Statements {
             put_for: write(format!("INSERT INTO {t} (p, c, v) VALUES (?, ?, ?) USING TTL ?")).await?,
             max: write(format!("INSERT INTO {t} (p, c, v) VALUES (?, ?, ?) USING TIMESTAMP ?")).await?,
             delete: write(format!("DELETE FROM {t} WHERE p = ? AND c = ?")).await?,
+            set: write(format!("UPDATE {t} SET v = ? WHERE p = ? AND c = ?")).await?,
             set_if: scylla
                 .prepare(&format!("UPDATE {t} SET v = ? WHERE p = ? AND c = ? IF v = ?"), Kind::Conditional)
                 .await?,
@@ -239,8 +242,8 @@ impl Tables {
                 }
                 None => match to {
                     Some(to) => {
-                        cql.append_statement(statements.put.0.clone());
-                        all.push(vec![p, c, blob(Some(to))]);
+                        cql.append_statement(statements.set.0.clone());
+                        all.push(vec![blob(Some(to)), p, c]);
                     }
                     None => {
                         cql.append_statement(statements.delete.0.clone());

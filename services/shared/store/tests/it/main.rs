@@ -79,6 +79,7 @@ suite! {
     what_is_not_one_partition_is_a_defect
     partitions_are_scanned_apart_and_walked_together
     of_a_few_that_claim_one_key_exactly_one_wins
+    what_a_condition_removed_takes_no_place_in_a_page
     what_may_expire_is_there_meanwhile
     }
     embedded {

@@ -124,3 +124,18 @@ pub(crate) async fn a_condition_of_what_is_not_changed_counts_too(url: &StoreUrl
     assert_eq!(cas_value(&it.db, b"seen").await, Some(b"1".to_vec()));
     assert_eq!(cas_value(&it.db, b"never").await, None);
 }
+
+pub(crate) async fn what_a_condition_removed_takes_no_place_in_a_page(url: &StoreUrl) {
+    let it = open(url).await;
+    // Written beside a condition, not under one of its own.
+    let batch = Batch::new().expect_absent("cas", b"a").put("cas", b"a", b"1").put("cas", b"b", b"2");
+    assert_eq!(it.db.commit(batch.put("cas", b"c", b"3")).await, Ok(Commit::Applied));
+    let gone = Batch::new().expect_value("cas", b"b", b"2").delete("cas", b"b");
+    assert_eq!(
+        it.db.commit(gone.expect_value("cas", b"a", b"1").delete("cas", b"a")).await,
+        Ok(Commit::Applied)
+    );
+    let page = it.db.scan_prefix("cas", b"", 1).await.expect("scans");
+    assert_eq!(page.iter().map(|(key, _)| &key[..]).collect::<Vec<_>>(), [b"c"]);
+    assert_eq!(it.db.walk("cas", b"", 1).await.expect("walks").len(), 1);
+}
