@@ -270,7 +270,7 @@ async fn gateway(
         routing: channels.to("routing")?,
         offline: channels.to("offline")?,
     };
-    let gateway = dialtone_gateway::start_among(
+    let gateway = dialtone_gateway::start(
         &ground.chassis,
         &ground.bus,
         shards,

@@ -59,7 +59,8 @@ pub struct Gateway {
     pub routes: Routes,
 }
 
-/// As [`start_among`], where each service has one process.
+/// Starts the gateway; the caller serves [`Gateway::routes`]. What a service keeps by user is asked of the process that
+/// owns the caller, over `network`; of `peers` where that is not known.
 ///
 /// # Errors
 /// When the bus can't be subscribed to.
@@ -70,37 +71,9 @@ pub async fn start(
     secrets: &Secrets,
     config: &Config,
     peers: Peers,
-) -> Result<Gateway, BusError> {
-    start_with(chassis, bus, shards, secrets, config, peers, Ways::none()).await
-}
-
-/// Starts the gateway; the caller serves [`Gateway::routes`]. What a service keeps by user is asked of the process that
-/// owns the caller, over `network`; of `peers` where that is not known.
-///
-/// # Errors
-/// When the bus can't be subscribed to.
-pub async fn start_among(
-    chassis: &Chassis,
-    bus: &Bus,
-    shards: &Shards,
-    secrets: &Secrets,
-    config: &Config,
-    peers: Peers,
     network: &Network,
 ) -> Result<Gateway, BusError> {
     let ways = Ways::start(chassis, shards, network);
-    start_with(chassis, bus, shards, secrets, config, peers, ways).await
-}
-
-async fn start_with(
-    chassis: &Chassis,
-    bus: &Bus,
-    shards: &Shards,
-    secrets: &Secrets,
-    config: &Config,
-    peers: Peers,
-    ways: Ways,
-) -> Result<Gateway, BusError> {
     let (registry, ended) = (Registry::new(limits::MAX_SESSIONS, chassis.rng.u64() >> 1), Ended::default());
     let owners = bus::owners(bus);
     bus::open(chassis, bus, shards, &registry, &ended, &owners).await?;

@@ -16,21 +16,13 @@ type Way = (String, Channel);
 
 /// Ways to owners. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Ways(Option<Known>);
-
-#[derive(Clone)]
-struct Known {
+pub(crate) struct Ways {
     own: NodeId,
     shards: Shards,
     ways: watch::Receiver<Arc<BTreeMap<NodeId, Way>>>,
 }
 
 impl Ways {
-    /// No ways: one process has all users.
-    pub(crate) fn none() -> Self {
-        Self(None)
-    }
-
     /// Follows who is alive.
     pub(crate) fn start(chassis: &Chassis, shards: &Shards, network: &Network) -> Self {
         let (sender, ways) = watch::channel(Arc::default());
@@ -44,14 +36,13 @@ impl Ways {
                 () = keeper.follow() => {}
             }
         });
-        Self(Some(Known { own: chassis.node.clone(), shards: shards.clone(), ways }))
+        Self { own: chassis.node.clone(), shards: shards.clone(), ways }
     }
 
     /// To the process of a service that owns this user; `None` when it is this one, or nobody knows.
     pub(crate) fn to_owner(&self, service: &str, user: UserId) -> Option<Channel> {
-        let known = self.0.as_ref()?;
-        let node = known.shards.node_of(service, user).filter(|node| *node != known.own)?;
-        known.ways.borrow().get(&node).map(|(_, channel)| channel.clone())
+        let node = self.shards.node_of(service, user).filter(|node| *node != self.own)?;
+        self.ways.borrow().get(&node).map(|(_, channel)| channel.clone())
     }
 }
 

@@ -75,8 +75,7 @@ impl Door {
         let (secrets, network) = (Secrets::for_tests(), Network::new(&chassis, None));
         let config = Config { listen: ([127, 0, 0, 1], 0).into(), reflection: false };
         let peers = configured.channels();
-        let gateway =
-            dialtone_gateway::start_among(&chassis, &bus, &shards, &secrets, &config, peers, &network);
+        let gateway = dialtone_gateway::start(&chassis, &bus, &shards, &secrets, &config, peers, &network);
         let routes = gateway.await.expect("starts").routes;
         Self { chassis, bus, shards, secrets, configured, routes }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dialtone_bus::{Bus, Subscription, subjects};
 use dialtone_chassis::auth::Caller;
 use dialtone_chassis::telemetry::{self, Telemetry};
-use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Secrets};
+use dialtone_chassis::{Channel, Chassis, Error, LocalRoutes, Network, Secrets};
 use dialtone_gateway::{Config, Peers};
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{self as bus, Owner, offline_item, presence_item, routing_item};
@@ -154,10 +154,10 @@ pub(crate) async fn open(chassis: Chassis, peers: FakePeers, channels: Peers, re
     let routing = bus.subscribe(&subjects::routing(&chassis.node)).await.expect("subscribed");
     let offline = bus.subscribe(&subjects::offline(&chassis.node)).await.expect("subscribed");
     let presence = bus.subscribe(&subjects::presence(&chassis.node)).await.expect("subscribed");
-    let secrets = Secrets::for_tests();
+    let (secrets, network) = (Secrets::for_tests(), Network::new(&chassis, None));
     let config = Config { listen: ([127, 0, 0, 1], 0).into(), reflection };
-    let gateway =
-        dialtone_gateway::start(&chassis, &bus, &shards, &secrets, &config, channels).await.expect("starts");
+    let gateway = dialtone_gateway::start(&chassis, &bus, &shards, &secrets, &config, channels, &network);
+    let gateway = gateway.await.expect("starts");
     let (waiting, beats) = (VecDeque::new(), Vec::new());
     let routes = gateway.routes;
     World { chassis, bus, peers, secrets, routes, routing, offline, presence, waiting, beats }

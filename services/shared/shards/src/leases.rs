@@ -114,8 +114,9 @@ impl Leases {
 
     /// How long this process has owned a shard; nothing if it does not.
     pub fn held_for(&self, key: ShardKey) -> Duration {
-        let since = self.state().since.get(&key).copied();
-        since.map_or(Duration::ZERO, |since| self.0.chassis.clock.boot().saturating_sub(since))
+        let (state, now) = (self.state(), self.0.chassis.clock.boot());
+        let since = state.lease.held(key, now).and_then(|_| state.since.get(&key));
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(*since))
     }
 
     /// The shards of a service that this process owns now.

@@ -116,6 +116,7 @@ async fn a_process_whose_clock_ran_on_unseen_owns_nothing_until_it_begins_anew()
     // The host was asleep: the clock says so before any timer does.
     ground.wall.fetch_add(10_000, std::sync::atomic::Ordering::Relaxed);
     assert_eq!((one.leases.held(FIRST), one.held().len()), (None, 0));
+    assert_eq!(one.leases.held_for(FIRST), Duration::ZERO);
     assert!(!one.leases.check(held).await, "nothing is settled any more");
     ground.pass(Duration::from_secs(2)).await;
     assert_eq!(one.held(), everything(), "its own row it closes itself");
