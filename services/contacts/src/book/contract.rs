@@ -22,7 +22,7 @@ use crate::peers;
 use crate::rows::{BookRow, ChunkRow};
 use crate::state;
 use crate::store::{Held, Holder};
-use crate::testing::{suite, two};
+use crate::testing::two;
 
 const ANNA: UserId = UserId::new([1; 16]);
 const BEN: UserId = UserId::new([2; 16]);
@@ -351,7 +351,7 @@ async fn blocks_of_two_processes_at_once_all_count(url: &StoreUrl) {
     }
 }
 
-suite! {
+dialtone_testkit::over_every_store! { "contacts over a CQL server", crate::SCHEMA, {
     an_acknowledgement_that_was_decided_is_finished_by_whoever_comes
     who_pays_late_changes_nothing
     a_chunk_sent_and_acknowledged_twice_at_once_counts_once
@@ -362,4 +362,4 @@ suite! {
     a_book_of_which_too_much_was_removed_is_sent_whole
     nothing_is_left_of_a_book_that_was_forgotten
     blocks_of_two_processes_at_once_all_count
-}
+} }

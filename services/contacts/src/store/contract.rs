@@ -9,7 +9,7 @@ use dialtone_vocab::{NodeId, NumberHash, UserId};
 use super::{Chunk, Held, Holder, Store};
 use crate::limits::HOLDER_BUCKETS;
 use crate::rows::{BlockHead, BookRow, BudgetRow, ChunkRow, OwedRow, PendingEntry, PendingRow};
-use crate::testing::{open, suite, two};
+use crate::testing::{open, two};
 
 const ANNA: UserId = UserId::new([1; 16]);
 const BEN: UserId = UserId::new([2; 16]);
@@ -287,7 +287,7 @@ async fn a_version_that_was_noted_and_never_decided_is_taken_for_nothing_after_h
     assert_eq!(other.facts().await.expect("read").len(), 1);
 }
 
-suite! {
+dialtone_testkit::over_every_store! { "contacts over a CQL server", crate::SCHEMA, {
     friends_come_in_pages_of_their_generation
     a_large_book_is_read_through
     the_last_chunk_says_whether_a_number_is_in_the_book_however_late_others_are
@@ -300,4 +300,4 @@ suite! {
     a_block_leaves_a_fact_until_that_version_is_taken
     a_block_is_decided_by_who_has_seen_the_head
     a_version_that_was_noted_and_never_decided_is_taken_for_nothing_after_hours
-}
+} }

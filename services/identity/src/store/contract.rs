@@ -8,8 +8,7 @@ mod sweeps;
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
-use dialtone_store::{Batch, Db, MemoryDisk, StoreUrl};
-use dialtone_testkit::CqlStore;
+use dialtone_store::{Batch, Db, StoreUrl};
 use dialtone_vocab::{NumberHash, PhoneNumber, SessionId, UnixMillis, UserId};
 use prost::Message as _;
 
@@ -173,37 +172,7 @@ async fn a_nonce_is_taken_once(url: &StoreUrl) {
     assert_eq!(store.take_nonce(&[4; 32]).await.expect("no error"), None);
 }
 
-macro_rules! suite {
-    ($($case:ident)*) => {
-        mod over_memory {
-            use super::*;
-            $(#[tokio::test]
-            async fn $case() {
-                super::$case(&StoreUrl::memory(&MemoryDisk::new())).await;
-            })*
-        }
-        mod over_a_folder {
-            use super::*;
-            $(#[tokio::test]
-            async fn $case() {
-                let folder = tempfile::TempDir::new().expect("a folder for the test");
-                super::$case(&StoreUrl::Folder(folder.path().join("store"))).await;
-            })*
-        }
-        mod over_a_cql_server {
-            use super::*;
-            $(#[tokio::test]
-            async fn $case() {
-                if let Some(store) = CqlStore::fresh("identity over a CQL server", &[SCHEMA]).await {
-                    super::$case(&store.open().await).await;
-                    store.remove().await;
-                }
-            })*
-        }
-    };
-}
-
-suite! {
+dialtone_testkit::over_every_store! { "identity over a CQL server", crate::SCHEMA, {
     a_flow_is_changed_by_one_of_two
     a_text_leads_to_its_flow
     budgets_are_kept_apart_and_survive
@@ -229,4 +198,4 @@ suite! {
     a_session_that_is_renewed_just_now_is_not_swept
     of_two_sweeps_at_once_each_row_is_taken_by_one
     a_user_who_never_came_to_own_their_number_is_forgotten
-}
+} }

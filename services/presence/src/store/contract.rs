@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
-use dialtone_store::{Db, MemoryDisk, StoreUrl};
-use dialtone_testkit::CqlStore;
+use dialtone_store::{Db, StoreUrl};
 use dialtone_vocab::{UnixMillis, UserId};
 
 use super::{SCHEMA, Status, Store};
@@ -69,39 +68,9 @@ async fn a_status_that_is_set_again_is_as_it_was(url: &StoreUrl) {
     }
 }
 
-macro_rules! suite {
-    ($($case:ident)*) => {
-        mod over_memory {
-            use super::*;
-            $(#[tokio::test]
-            async fn $case() {
-                super::$case(&StoreUrl::memory(&MemoryDisk::new())).await;
-            })*
-        }
-        mod over_a_folder {
-            use super::*;
-            $(#[tokio::test]
-            async fn $case() {
-                let folder = tempfile::TempDir::new().expect("a folder for the test");
-                super::$case(&StoreUrl::Folder(folder.path().join("store"))).await;
-            })*
-        }
-        mod over_a_cql_server {
-            use super::*;
-            $(#[tokio::test]
-            async fn $case() {
-                if let Some(store) = CqlStore::fresh("presence over a CQL server", &[SCHEMA]).await {
-                    super::$case(&store.open().await).await;
-                    store.remove().await;
-                }
-            })*
-        }
-    };
-}
-
-suite! {
+dialtone_testkit::over_every_store! { "presence over a CQL server", crate::SCHEMA, {
     a_status_replaces_the_last_one_and_survives_reopening
     who_notes_that_a_user_was_there_changes_nothing_that_it_set
     of_two_times_the_later_one_stays
     a_status_that_is_set_again_is_as_it_was
-}
+} }

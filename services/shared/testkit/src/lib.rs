@@ -7,6 +7,7 @@
 //! tests that want one.
 
 mod cql;
+mod every_store;
 mod nats;
 mod servers;
 
@@ -15,6 +16,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use cql::{CqlStore, cql_nodes};
+#[doc(hidden)]
+pub use every_store::TempDir;
 pub use nats::{Nats, free_port};
 pub use servers::may_be_cluster;
 

@@ -4,9 +4,6 @@ mod numbers;
 mod suite;
 mod torn;
 
-/// The cases of this file, for the suite.
-use self as itself;
-
 use std::time::Duration;
 
 use dialtone_chassis::Chassis;
