@@ -18,4 +18,4 @@ mod membership;
 pub use hive::{Busy, Hive, Resident, Rest};
 pub use leases::{LEASES, Leases, OpenedShards};
 pub use map::rendezvous;
-pub use membership::{HEARTBEAT_EVERY, LOST_AFTER, Shards};
+pub use membership::{HEARTBEAT_EVERY, LOST_AFTER, MAX_ADDRESS, Shards};

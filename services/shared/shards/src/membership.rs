@@ -18,7 +18,7 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 pub const LOST_AFTER: Duration = Duration::from_secs(3);
 
 /// The longest internal URL of a process in bytes; one that is longer is none.
-const MAX_ADDRESS: usize = 512;
+pub const MAX_ADDRESS: usize = 512;
 
 /// Who is alive.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
