@@ -1,38 +1,49 @@
-//! What a process stands on and may have to wait for: the store, the bus.
+//! What a process stands on and may have to wait for: the store, its keys, the bus.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dialtone_bus::{Bus, BusError};
-use dialtone_chassis::{Backoff, Chassis};
+use dialtone_chassis::{Backoff, Chassis, Secrets, SecretsError};
 use dialtone_store::scylla::Scylla;
 use dialtone_store::{StoreError, StoreUrl};
 
 use crate::settings::Settings;
-use crate::system::{SCHEMAS, first_secrets};
+use crate::system::{self, SCHEMAS, first_secrets};
 
 /// How long a dependency that is not there is waited for the first time until it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 /// The longest that it is waited for.
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
-/// The store, as soon as it is there and its schema is the one that this program knows. Meanwhile the process is not
-/// ready, and says why.
+/// The store, as soon as it is there and its schema is the one that this program knows; `None` if it is one on CQL
+/// servers and no service here keeps anything in it. Meanwhile the process is not ready, and says why.
 ///
 /// # Errors
 /// What waiting does not mend: files that can't be read, a schema of a later program, servers that are not safe.
-pub(crate) async fn store(settings: &Settings, chassis: &Chassis) -> Result<StoreUrl> {
+pub(crate) async fn store(
+    settings: &Settings,
+    services: &[String],
+    chassis: &Chassis,
+) -> Result<Option<StoreUrl>> {
     let Some(config) = settings.store.scylla() else {
-        return StoreUrl::parse(&settings.store.url).context("store.url");
+        return StoreUrl::parse(&settings.store.url).map(Some).context("store.url");
     };
+    if !services.iter().any(|service| system::has_store(service)) {
+        return Ok(None);
+    }
     let ready = chassis.ready.register("store");
     let mut backoff = Backoff::new(RETRY, RETRY_MOST);
-    let mut is_new = false;
     loop {
+        let mut keys = Ok(PathBuf::new());
         let opened = async {
             let replicas = settings.store.replicas;
             if settings.store.migrate && Scylla::migrate(&config, SCHEMAS, replicas, chassis).await? {
-                is_new = true;
+                keys = first_secrets(settings, chassis);
+                if keys.is_ok() {
+                    Scylla::used(&config).await?;
+                }
             }
             let scylla = Scylla::open(&config).await?;
             scylla.check_schemas(SCHEMAS).await?;
@@ -40,11 +51,9 @@ pub(crate) async fn store(settings: &Settings, chassis: &Chassis) -> Result<Stor
         };
         match opened.await {
             Ok(scylla) => {
-                if is_new {
-                    first_secrets(settings, chassis)?;
-                }
+                keys?;
                 ready.set_ready();
-                return Ok(StoreUrl::Scylla(scylla));
+                return Ok(Some(StoreUrl::Scylla(scylla)));
             }
             Err(error) if may_mend(&error) => {
                 tracing::warn!(%error, "waiting for the store");
@@ -65,6 +74,37 @@ fn may_mend(error: &StoreError) -> bool {
         | StoreError::Read { .. }
         | StoreError::Unknown { .. } => true,
         _ => false,
+    }
+}
+
+/// The keys. A process that has not waited for the store they belong to waits for them: whoever makes the store makes
+/// them.
+///
+/// # Errors
+/// Keys that can't be read, or are missing beside a store that is there.
+pub(crate) async fn secrets(
+    settings: &Settings,
+    store: Option<&StoreUrl>,
+    chassis: &Chassis,
+) -> Result<Secrets> {
+    if let Some(store) = store {
+        return system::secrets(settings, store, chassis);
+    }
+    let folder = system::keys_folder(settings, None);
+    let ready = chassis.ready.register("keys");
+    let mut backoff = Backoff::new(RETRY, RETRY_MOST);
+    loop {
+        match Secrets::open(&folder) {
+            Err(error @ SecretsError::Lost { .. }) => {
+                tracing::warn!(%error, "waiting for the keys");
+                ready.set_missing(error.to_string());
+            }
+            opened => {
+                ready.set_ready();
+                return opened.context("secrets.folder");
+            }
+        }
+        chassis.clock.sleep(backoff.pause(&chassis.rng)).await;
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use dialtone_bus::Bus;
 use dialtone_chassis::listen::ListenError;
 use dialtone_chassis::tls::Tls;
-use dialtone_chassis::{Chassis, Network, listen, ops, server, telemetry};
+use dialtone_chassis::{Chassis, Network, Secrets, listen, ops, server, telemetry};
 use dialtone_sms::centre::Centre;
 use dialtone_store::StoreUrl;
 use dialtone_vocab::NodeId;
@@ -53,10 +53,10 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
         ("", Some(listener)) => Some(dialtone_sms::tcp(way_to(listener.local_addr()?).to_string())),
         _ => None,
     };
-    let Some((bus, store)) = told.unless(depend(&settings, &chassis)).await.transpose()? else {
+    let Some((bus, store, secrets)) = told.unless(depend(&settings, services, &chassis)).await.transpose()?
+    else {
         return Ok(());
     };
-    let secrets = system::secrets(&settings, &store, &chassis)?;
     let tls = settings.internal.tls().map_err(anyhow::Error::msg)?;
     let tls = tls.map(|files| Tls::open(&chassis, files)).transpose()?;
     let address = match &internal_listener {
@@ -85,9 +85,16 @@ pub async fn serve(settings: Settings, services: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The bus and the store, however long that takes.
-async fn depend(settings: &Settings, chassis: &Chassis) -> Result<(Bus, StoreUrl)> {
-    Ok((ground::bus(settings, chassis).await?, ground::store(settings, chassis).await?))
+/// The bus, the store and the keys, however long that takes.
+async fn depend(
+    settings: &Settings,
+    services: &[String],
+    chassis: &Chassis,
+) -> Result<(Bus, Option<StoreUrl>, Secrets)> {
+    let bus = ground::bus(settings, chassis).await?;
+    let store = ground::store(settings, services, chassis).await?;
+    let secrets = ground::secrets(settings, store.as_ref(), chassis).await?;
+    Ok((bus, store, secrets))
 }
 
 async fn bind_if(

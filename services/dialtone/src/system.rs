@@ -46,8 +46,8 @@ pub struct Ground {
     pub chassis: Chassis,
     /// The bus.
     pub bus: Bus,
-    /// The store.
-    pub store: StoreUrl,
+    /// The store; `None`: no service here keeps anything.
+    pub store: Option<StoreUrl>,
     /// The keys.
     pub secrets: Secrets,
     /// The way to other processes.
@@ -77,6 +77,11 @@ pub fn is_called(service: &str) -> bool {
     NEEDED.contains(&service)
 }
 
+/// Whether this service keeps anything in the store.
+pub fn has_store(service: &str) -> bool {
+    SCHEMAS.iter().any(|schema| schema.service == service)
+}
+
 /// The gRPC services of a service.
 fn grpc_names(service: &str) -> &'static [&'static str] {
     match service {
@@ -100,17 +105,18 @@ fn grpc_names(service: &str) -> &'static [&'static str] {
 /// # Errors
 /// When a key file can't be read or made, or is missing beside a store that was used.
 pub fn secrets(settings: &Settings, store: &StoreUrl, chassis: &Chassis) -> Result<Secrets> {
-    let folder = keys_folder(settings, store);
+    let folder = keys_folder(settings, Some(store));
     let is_first = !store.was_used();
     let secrets =
         if is_first { Secrets::open_or_create(&folder, &chassis.rng) } else { Secrets::open(&folder) };
     secrets.context("secrets.folder")
 }
 
-fn keys_folder(settings: &Settings, store: &StoreUrl) -> PathBuf {
+/// Where the keys of a store are; of one on CQL servers without the store too.
+pub fn keys_folder(settings: &Settings, store: Option<&StoreUrl>) -> PathBuf {
     match (settings.secrets.folder.as_str(), store) {
-        ("", StoreUrl::Folder(folder)) => folder.with_added_extension("keys"),
-        ("", StoreUrl::Memory(_) | StoreUrl::Scylla(_)) => PathBuf::from(KEYS),
+        ("", Some(StoreUrl::Folder(folder))) => folder.with_added_extension("keys"),
+        ("", Some(StoreUrl::Memory(_) | StoreUrl::Scylla(_)) | None) => PathBuf::from(KEYS),
         (folder, _) => PathBuf::from(folder),
     }
 }
@@ -120,9 +126,9 @@ fn keys_folder(settings: &Settings, store: &StoreUrl) -> PathBuf {
 /// # Errors
 /// When a key file can't be read or made.
 pub fn first_secrets(settings: &Settings, chassis: &Chassis) -> Result<PathBuf> {
-    let folder = if settings.secrets.folder.is_empty() { KEYS } else { &settings.secrets.folder };
-    Secrets::open_or_create(folder.as_ref(), &chassis.rng).context("secrets.folder")?;
-    Ok(folder.into())
+    let folder = keys_folder(settings, None);
+    Secrets::open_or_create(&folder, &chassis.rng).context("secrets.folder")?;
+    Ok(folder)
 }
 
 /// Channels to the services of this process, and to those elsewhere.
@@ -158,6 +164,7 @@ impl Channels<'_> {
 pub async fn start(settings: &Settings, services: &[String], ground: &Ground) -> Result<System> {
     let Ground { chassis, bus, store, secrets, network, address, dial, sabotage } = ground;
     let lives = |service: &str| services.iter().any(|name| name == service);
+    let store = || store.clone().context("store.url: a service of this process needs the store");
     let own: Vec<&str> = services.iter().map(String::as_str).filter(|name| *name != "centre").collect();
     let needed = if lives("gateway") { NEEDED } else { &[] };
     let shards = Shards::start_at(chassis, bus, &own, needed, address).await?;
@@ -165,41 +172,26 @@ pub async fn start(settings: &Settings, services: &[String], ground: &Ground) ->
     let mut channels = Channels { settings, network, here: Vec::new() };
     if lives("identity") {
         let config = &settings.identity;
-        let identity = dialtone_identity::start(chassis, bus, secrets, store.clone(), config).await?;
+        let identity = dialtone_identity::start(chassis, bus, secrets, store()?, config).await?;
         channels.here.push(("identity", identity.routes));
     }
     if lives("contacts") {
         let peers = dialtone_contacts::Peers { identity: channels.to("identity")? };
-        let contacts = dialtone_contacts::start(
-            chassis,
-            bus,
-            &shards,
-            secrets,
-            store.clone(),
-            &settings.contacts,
-            peers,
-        )
-        .await?;
+        let contacts =
+            dialtone_contacts::start(chassis, bus, &shards, secrets, store()?, &settings.contacts, peers)
+                .await?;
         channels.here.push(("contacts", contacts.routes));
     }
     if lives("presence") {
         let peers = dialtone_presence::Peers { contacts: channels.to("contacts")? };
-        let presence = dialtone_presence::start(
-            chassis,
-            bus,
-            &shards,
-            secrets,
-            store.clone(),
-            &settings.presence,
-            peers,
-        )
-        .await?;
+        let presence =
+            dialtone_presence::start(chassis, bus, &shards, secrets, store()?, &settings.presence, peers)
+                .await?;
         channels.here.push(("presence", presence.routes));
     }
     if lives("sms") {
         let dial = dial.clone().unwrap_or_else(|| dialtone_sms::tcp(settings.sms.provider.clone()));
-        let sms =
-            dialtone_sms::start(chassis, bus, &shards, secrets, store.clone(), &settings.sms, dial).await?;
+        let sms = dialtone_sms::start(chassis, bus, &shards, secrets, store()?, &settings.sms, dial).await?;
         channels.here.push(("sms", sms.routes));
     }
     if lives("offline") {
@@ -210,7 +202,7 @@ pub async fn start(settings: &Settings, services: &[String], ground: &Ground) ->
             bus,
             &shards,
             secrets,
-            store.clone(),
+            store()?,
             config,
             peers,
             sabotage,
@@ -226,7 +218,7 @@ pub async fn start(settings: &Settings, services: &[String], ground: &Ground) ->
             bus,
             &shards,
             secrets,
-            store.clone(),
+            store()?,
             config,
             peers,
             sabotage,
@@ -247,8 +239,9 @@ pub async fn start(settings: &Settings, services: &[String], ground: &Ground) ->
 /// The leases of the services here that own logs, if the store is one that processes share.
 async fn lease(settings: &Settings, services: &[String], ground: &Ground, shards: Shards) -> Result<Shards> {
     let Ground { chassis, bus, store, .. } = ground;
+    let Some(store) = store.as_ref().filter(|store| store.is_shared()) else { return Ok(shards) };
     let here: Vec<_> = OWNERS.into_iter().filter(|owner| services.iter().any(|name| name == owner)).collect();
-    if !store.is_shared() || here.is_empty() {
+    if here.is_empty() {
         return Ok(shards);
     }
     let db = Db::open(store.clone(), LEASES, chassis).await?;
@@ -280,4 +273,16 @@ async fn gateway(
         &ground.network,
     );
     Ok(gateway.await?.routes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::SERVICES;
+
+    #[test]
+    fn the_door_and_the_centre_alone_keep_nothing() {
+        let without: Vec<_> = SERVICES.into_iter().filter(|service| !has_store(service)).collect();
+        assert_eq!(without, ["gateway", "centre"]);
+    }
 }

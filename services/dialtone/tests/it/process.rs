@@ -101,6 +101,20 @@ impl Serving {
         }
     }
 
+    /// Waits until an answer of the operations port has this in it.
+    pub(crate) fn wait_for(&mut self, path: &str, word: &str) -> String {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = self.get(path).filter(|answer| answer.contains(word)) {
+                return answer;
+            }
+            let ended = self.child.try_wait().expect("our own child");
+            assert!(ended.is_none(), "it ended at its start:\n{}", self.said());
+            assert!(began.elapsed() < PATIENCE, "{word:?} never came:\n{}", self.said());
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     /// An answer of the operations port: three lines of HTTP need no client library.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.ops)).ok()?;

@@ -149,3 +149,29 @@ fn some_of_the_services_do_not_start_on_a_bus_that_nobody_else_is_on() {
     assert_says(&String::from_utf8_lossy(&apart.stderr), &["bus.url", "routing", "DIALTONE__BUS__URL"]);
     assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "something was made");
 }
+
+#[test]
+fn who_keeps_nothing_waits_for_the_keys_and_not_for_the_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("keys");
+    let over = [
+        // Nobody listens there.
+        ("STORE__URL", "scylla://127.0.0.1:1".to_owned()),
+        ("SECRETS__FOLDER", keys.display().to_string()),
+    ];
+    let ops = free_port();
+    let command = dialtone(&["run", "centre"], settings().into_iter().chain(over), folder.path());
+    let mut serving = Serving::start(command, ops, &folder.path().join("log"));
+    let waits = serving.wait_for("/readyz", "keys: ");
+    assert_says(&waits, &["HTTP/1.1 503", "token.key"]);
+    fs::create_dir(&keys).expect("made");
+    for name in ["token.key", "number.key"] {
+        let beside = folder.path().join("key");
+        fs::write(&beside, [7; 32]).expect("written");
+        fs::rename(beside, keys.join(name)).expect("moved");
+    }
+    serving.wait_ready();
+    let report = serving.get("/readyz").expect("an answer");
+    assert!(!report.contains("store"), "{report}");
+    assert!(serving.stop());
+}

@@ -224,7 +224,7 @@ impl World {
         node.block_on(async move {
             let ground = Ground {
                 bus: Bus::local_with_courier(&chassis, Arc::new(storm)),
-                store: StoreUrl::memory(&disk),
+                store: Some(StoreUrl::memory(&disk)),
                 secrets: Secrets::for_tests(),
                 network: Network::new(&chassis, None),
                 address: String::new(),
