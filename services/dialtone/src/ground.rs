@@ -42,7 +42,6 @@ pub(crate) async fn store(
             if settings.store.migrate && Scylla::migrate(&config, SCHEMAS, replicas, chassis).await? {
                 keys = first_secrets(settings, chassis);
                 if keys.is_ok() {
-                    Scylla::used(&config).await?;
                 }
             }
             let scylla = Scylla::open(&config).await?;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use dialtone_bus::subjects;
 use dialtone_chassis::config::{self, ConfigError};
 use dialtone_chassis::telemetry;
 use dialtone_vocab::NodeId;
@@ -108,6 +109,9 @@ impl Settings {
     fn check(&self) -> Result<(), ConfigError> {
         if !NodeId::is_valid(&self.node.name) {
             return Err(ConfigError::new("node.name: 1 to 63 of a-z, 0-9 and -"));
+        }
+        if subjects::is_taken(&NodeId::new(&self.node.name)) {
+            return Err(ConfigError::new("node.name: a subject of the bus has this name; take another"));
         }
         self.store.check().map_err(ConfigError::new)?;
         if !(1..=DRAIN_MAX).contains(&self.node.drain_seconds) {
@@ -215,6 +219,7 @@ mod tests {
 
     /// Setting, values at its boundaries, values beyond them.
     const RANGES: &[(&str, &[&str], &[&str])] = &[
+        ("node.name", &["node-1", "sms", "sender"], &["", "Node", "send", "fact"]),
         ("node.drain_seconds", &["1", "3600"], &["0", "3601"]),
         (
             "bus.url",

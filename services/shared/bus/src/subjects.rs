@@ -145,9 +145,23 @@ pub fn all() -> impl Iterator<Item = &'static Row> {
     NODE_ROWS.iter().chain(FIXED_ROWS)
 }
 
+/// Whether the inbox of a process of this name would be a subject that is one for all.
+pub fn is_taken(node: &NodeId) -> bool {
+    let is_own =
+        |fixed: &Row| NODE_ROWS.iter().any(|row| row.pattern.replace(NODE, node.as_str()) == fixed.pattern);
+    FIXED_ROWS.iter().any(is_own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_subjects_for_all_have_are_no_processes() {
+        let taken = |name: &str| is_taken(&NodeId::new(name));
+        assert!(taken("send") && taken("fact"));
+        assert!(!taken("node-1") && !taken("sms") && !taken("mo"));
+    }
 
     #[test]
     fn names_are_whole_tokens_under_one_root() {

@@ -19,6 +19,8 @@ pub const LOST_AFTER: Duration = Duration::from_secs(3);
 
 /// The longest internal URL of a process in bytes; one that is longer is none.
 pub const MAX_ADDRESS: usize = 512;
+/// What is missing where two processes have one name.
+const TWIN: &str = "another process has the same node.name: each must have its own";
 
 /// Who is alive.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -80,10 +82,12 @@ impl Shards {
         );
         let listener = bus.subscribe(&subjects::heartbeat()).await?;
         let told = Members::default();
-        let mut book = Book { heard, told, needed, sender, ready, own: chassis.node.clone() };
+        let incarnation = chassis.rng.u64();
+        let own_name = (chassis.node.clone(), incarnation);
+        let mut book = Book { heard, told, needed, sender, ready, own: own_name, twin: None };
         book.tell(chassis.clock.now());
         let node = chassis.node.as_str().to_owned();
-        let alive = Heartbeat { node, services: own, incarnation: chassis.rng.u64(), address };
+        let alive = Heartbeat { node, services: own, incarnation, address };
         chassis.tasks.spawn("cluster heartbeat", beat(chassis.clone(), bus.clone(), alive));
         chassis.tasks.spawn("cluster membership", hear(chassis.clone(), listener, book));
         Ok(Self { members, leases: None })
@@ -117,11 +121,6 @@ impl Shards {
         }
     }
 
-    /// The internal URL of the node of a service that serves this user; `None` when none is alive, or it has none.
-    pub fn address_of(&self, service: &str, user: UserId) -> Option<String> {
-        self.address(&self.node_of(service, user)?)
-    }
-
     /// The internal URL of a live node; `None` when it has none.
     pub fn address(&self, node: &NodeId) -> Option<String> {
         self.members.borrow().addresses.get(node).cloned()
@@ -140,20 +139,33 @@ struct Book {
     needed: &'static [&'static str],
     sender: watch::Sender<Arc<Members>>,
     ready: ReadyHandle,
-    own: NodeId,
+    /// This process's name and incarnation.
+    own: (NodeId, u64),
+    /// When another incarnation of this very name was heard.
+    twin: Option<UnixMillis>,
 }
 
 impl Book {
     fn take(&mut self, beat: Heartbeat, now: UnixMillis) {
-        if NodeId::is_valid(&beat.node) {
-            let Heartbeat { node, services, address, .. } = beat;
-            self.heard.insert(NodeId::new(&node), Heard { services, address, at: now });
+        if !NodeId::is_valid(&beat.node) {
+            return;
+        }
+        let Heartbeat { node, services, address, incarnation } = beat;
+        let node = NodeId::new(&node);
+        if node != self.own.0 {
+            self.heard.insert(node, Heard { services, address, at: now });
+        } else if incarnation != self.own.1 && !services.is_empty() {
+            // One that leaves was here before this one.
+            if self.twin.replace(now).is_none() {
+                tracing::error!(%node, "{TWIN}");
+            }
         }
     }
 
     /// Tells a changed membership; a process never loses sight of itself.
     fn tell(&mut self, now: UnixMillis) {
-        self.heard.retain(|node, heard| *node == self.own || now.since(heard.at) < LOST_AFTER);
+        self.heard.retain(|node, heard| *node == self.own.0 || now.since(heard.at) < LOST_AFTER);
+        self.twin = self.twin.filter(|at| now.since(*at) < LOST_AFTER);
         let mut members = Members::default();
         for (node, heard) in &self.heard {
             for service in &heard.services {
@@ -164,6 +176,7 @@ impl Book {
             }
         }
         match self.needed.iter().find(|service| !members.nodes.contains_key(**service)) {
+            _ if self.twin.is_some() => self.ready.set_missing(TWIN),
             None => self.ready.set_ready(),
             Some(missing) => self.ready.set_missing(format!("no {missing} service is alive")),
         }
@@ -239,6 +252,30 @@ mod tests {
         assert!(!chassis.ready.is_ready());
         assert_eq!(shards.nodes("gateway"), std::slice::from_ref(&chassis.node));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_processes_of_one_name_are_not_ready_until_one_has_gone() {
+        let chassis = Chassis::for_tests(1);
+        let bus = Bus::local(&chassis);
+        let shards = Shards::start(&chassis, &bus, &["gateway"], &[]).await.expect("started");
+        chassis.clock.sleep(2 * HEARTBEAT_EVERY).await;
+        assert!(chassis.ready.is_ready(), "it hears itself");
+        let leaving = Heartbeat { services: Vec::new(), ..beat(chassis.node.as_str(), "") };
+        bus.publish(&subjects::heartbeat(), leaving).await.expect("published");
+        chassis.clock.sleep(Duration::from_millis(10)).await;
+        assert!(chassis.ready.is_ready(), "who was here before has gone");
+
+        let twin = beat(chassis.node.as_str(), "routing");
+        bus.publish(&subjects::heartbeat(), twin).await.expect("published");
+        chassis.clock.sleep(Duration::from_millis(10)).await;
+        let report = chassis.ready.report();
+        assert!(report[0].1.as_deref().is_some_and(|why| why.contains("node.name")), "{report:?}");
+        assert_eq!(shards.nodes("routing"), [], "what lives there does not live here");
+        assert_eq!(shards.nodes("gateway"), std::slice::from_ref(&chassis.node));
+        chassis.clock.sleep(LOST_AFTER + HEARTBEAT_EVERY).await;
+        assert!(chassis.ready.is_ready());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_address_of_an_owner_is_known_while_it_is_alive() {
         let chassis = Chassis::for_tests(1);
@@ -246,8 +283,7 @@ mod tests {
         let own = "http://127.0.0.1:9100";
         let shards = Shards::start_at(&chassis, &bus, &["offline"], &[], own).await.expect("started");
         let user = UserId::new([1; 16]);
-        assert_eq!(shards.address_of("offline", user).as_deref(), Some(own));
-        assert_eq!(shards.address_of("routing", user), None);
+        assert_eq!(shards.address(&chassis.node).as_deref(), Some(own));
         let mut listener = bus.subscribe(&subjects::heartbeat()).await.expect("subscribed");
         chassis.clock.sleep(HEARTBEAT_EVERY).await;
         assert_eq!(listener.next().await.expect("a beat").message.address, own, "others are told");
@@ -260,7 +296,7 @@ mod tests {
             bus.publish(&subjects::heartbeat(), beat).await.expect("published");
             chassis.clock.sleep(Duration::from_millis(10)).await;
             assert_eq!(shards.node_of("routing", user), Some(NodeId::new("other")));
-            assert_eq!(shards.address_of("routing", user).as_deref(), known, "{told}");
+            assert_eq!(shards.address(&NodeId::new("other")).as_deref(), known, "{told}");
         }
         chassis.clock.sleep(LOST_AFTER + HEARTBEAT_EVERY).await;
         assert_eq!(shards.address(&NodeId::new("other")), None);
