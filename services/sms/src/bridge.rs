@@ -240,7 +240,7 @@ impl Bridge {
             }
             if !self.is_to_see_to(&sms.row.node) {
                 // Another process has it, that is there or was a moment ago.
-                return Ok(());
+                return self.store.name_in_queue(key, &sms.row.node).await;
             }
             if sms.row.is(Progress::Submitting) {
                 // A process died between this and the answer: nobody knows, and it is not sent twice.

@@ -3,7 +3,7 @@
 //! | table | partition | key | value |
 //! |---|---|---|---|
 //! | `sms_taken` | row, conditional | message id | [`SmsRow`]; its text and numbers only until the operator has them |
-//! | `sms_queue` | lane, hour | message id | the process that took it: something of the SMS is still to be done |
+//! | `sms_queue` | lane, hour | message id | a process, most often that which has it: something of the SMS is to be done |
 //! | `sms_result` | lane, hour | message id, kind | `SmsResult`, not yet taken |
 //! | `sms_hours` | one | hour | nothing: there may be rows of it in the two above |
 //! | `dlr_map` | row | the operator's id of a part | when, message id |
@@ -21,6 +21,8 @@
 //!
 //! - before it is taken its row of `sms_queue` is there: a process that dies in between leaves a row of `sms_queue` that
 //!   speaks of nothing, and is swept; the other way round would be an SMS that was taken and never leaves.
+//! - its row of `sms_queue` says which process is to look at the row of `sms_taken`, and may name another than has it:
+//!   the last of several that took it at once, or one that was gone and came back. That one looks, and names the other.
 //! - after what became of the submit is decided the ids for receipts and the result are written and the row of
 //!   `sms_queue` goes, in one batch. A process that dies before leaves the row of `sms_queue`: whoever finds it does the
 //!   batch again, from what the row of `sms_taken` says ([`Store::follow`]).
@@ -175,6 +177,12 @@ impl Store {
         Ok(is_ours.then_some(key))
     }
 
+    /// The queue names this process from now on, which has the SMS: it is the one that is to find it. Right also when
+    /// meanwhile all is done and the row was gone: whoever finds it does once more what follows, and it goes.
+    pub(crate) async fn name_in_queue(&self, key: &[u8], node: &str) -> Result<(), StoreError> {
+        self.write(Batch::new().put(QUEUE, key, node)).await
+    }
+
     /// Changes a row of `sms_taken` from what was seen; false if somebody else has changed it. The same again, after
     /// an outcome that nobody knew, says what became of it.
     async fn change(&self, id: &[u8], seen: Option<&Bytes>, to: &Bytes) -> Result<bool, StoreError> {
@@ -184,7 +192,7 @@ impl Store {
         };
         let unknown = match self.db.commit(batch.put(TAKEN, id, to.to_vec())).await {
             Ok(Commit::Applied) => return Ok(true),
-            Ok(Commit::Refused { .. }) => None,
+            Ok(Commit::Refused) => None,
             Err(error @ StoreError::Unknown { .. }) => Some(error),
             Err(error) => return Err(error),
         };

@@ -85,8 +85,8 @@ impl Store {
         Ok(rows.iter().filter_map(|(key, _)| key[..].try_into().ok().map(u32::from_be_bytes)).collect())
     }
 
-    /// SMS with something to do, at most a page of them behind `after`: their keys, and who has them as far as is
-    /// known without a look.
+    /// SMS with something to do, at most a page of them behind `after`: their keys, and which process is to look at
+    /// each.
     pub(crate) async fn queued(
         &self,
         lane: Lane,

@@ -5,6 +5,7 @@ mod binds;
 mod centre;
 mod garbage;
 mod handsets;
+mod left;
 mod mo;
 mod parts;
 mod peer;
