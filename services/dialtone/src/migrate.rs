@@ -21,6 +21,7 @@ pub(crate) async fn migrate(settings: &Settings) -> Result<()> {
         Scylla::migrate(&config, SCHEMAS, settings.store.replicas, &chassis).await.context("store")?;
     if is_new {
         let folder = system::first_secrets(settings, &chassis)?;
+        Scylla::used(&config).await.context("store")?;
         println!("made the keyspace {} and its tables; keys are in {}", config.keyspace, folder.display());
     } else {
         println!("the keyspace {} has the tables of this program", config.keyspace);

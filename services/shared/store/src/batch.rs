@@ -155,10 +155,7 @@ pub enum Commit {
     /// All of it is on disk.
     Applied,
     /// A condition did not hold, nothing was written.
-    Refused {
-        /// Which condition: 0 is the first that was added.
-        index: usize,
-    },
+    Refused,
 }
 
 impl Commit {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::batch::table_of;
 use crate::embedded::Embedded;
 use crate::engine::KeyRange;
-use crate::limits::DELETE_STEP;
+use crate::limits::{DELETE_STEP, PAGE_ROWS};
 use crate::plan::number;
 use crate::scylla::Tables;
 use crate::table::next_prefix;
@@ -221,6 +221,38 @@ impl Db {
             Backend::Embedded(embedded) => embedded.scan(table, range, limit, backwards),
             Backend::Scylla(tables) => tables.scan(table, &slice, limit, backwards).await,
         }
+    }
+
+    /// Every row of a range of keys of one partition, read a page at a time.
+    ///
+    /// # Errors
+    /// As [`Db::get`].
+    pub async fn all(
+        &self,
+        table: &str,
+        range: impl RangeBounds<Vec<u8>> + Send,
+    ) -> Result<Rows, StoreError> {
+        let KeyRange { mut lower, upper } = owned(&range);
+        let mut all = Rows::new();
+        loop {
+            let range = KeyRange { lower, upper: upper.clone() };
+            let page = self.rows(table, range, PAGE_ROWS, false).await?;
+            let (is_last, last) = (page.len() < PAGE_ROWS, page.last().map(|(key, _)| key.to_vec()));
+            all.extend(page);
+            match last {
+                Some(last) if !is_last => lower = Bound::Excluded(last),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Every row whose key begins with `prefix`, a partition or more.
+    ///
+    /// # Errors
+    /// As [`Db::get`].
+    pub async fn all_of(&self, table: &str, prefix: &[u8]) -> Result<Rows, StoreError> {
+        let KeyRange { lower, upper } = prefixed(prefix);
+        self.all(table, (lower, upper)).await
     }
 
     /// At most `limit` rows of a whole table, partition after partition, in an order of the engine's own, behind the

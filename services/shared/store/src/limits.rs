@@ -14,6 +14,8 @@ pub const KEY_BYTES: usize = 1_024;
 pub const BATCH_ROWS: usize = 8_192;
 /// Bytes of keys and values of one commit.
 pub const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Rows of one page of [`crate::Db::all`].
+pub const PAGE_ROWS: usize = 512;
 /// Rows that one step of [`crate::Db::delete_range`] drops.
 pub const DELETE_STEP: usize = 1_024;
 /// After the process was told to stop: how long without a commit until the writer ends.
@@ -36,3 +38,5 @@ pub const MIGRATION_LOCK: Duration = Duration::from_secs(120);
 pub const MIGRATION_TRIES: u32 = 300;
 /// The longest time that a CQL server keeps what is to expire, in seconds: 20 years.
 pub const CQL_TTL_MOST: i32 = 630_720_000;
+/// How long a CQL server remembers what was deleted from a table whose rows come and go.
+pub const CQL_FORGET: Duration = Duration::from_secs(3_600);

@@ -61,14 +61,14 @@ pub(crate) fn commit_group(
 
 impl Plan<'_> {
     fn add(&mut self, batch: Batch) -> Result<Commit, StoreError> {
-        for (index, (table, key, want)) in batch.wants.into_iter().enumerate() {
+        for (table, key, want) in batch.wants {
             let found = self.value(table_number(self.tables, table)?, &key)?;
             let holds = match want {
                 Want::Absent => found.is_none(),
                 Want::Value(value) => found.is_some_and(|found| found == value),
             };
             if !holds {
-                return Ok(Commit::Refused { index });
+                return Ok(Commit::Refused);
             }
         }
         // Worked out before anything is taken into the group: a batch that can't be carried out leaves no half.

@@ -16,6 +16,7 @@ mod schema;
 mod server;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -114,9 +115,16 @@ impl Scylla {
 
     async fn find_keyspace(&self) -> Result<(), StoreError> {
         let keyspace = &self.0.config.keyspace;
-        let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
-        let found = self.row::<(String,)>(&self.prepare(text, Kind::Read).await?, (keyspace,)).await?;
-        found.map(drop).ok_or_else(|| StoreError::NoKeyspace { keyspace: keyspace.clone() })
+        let text = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
+        let found = self.prepare(text, Kind::Read).await?;
+        let found: Option<(BTreeMap<String, String>,)> = self.row(&found, (keyspace,)).await?;
+        let (replication,) = found.ok_or_else(|| StoreError::NoKeyspace { keyspace: keyspace.clone() })?;
+        if self.0.config.data_center.is_empty() && has_several_centres(&replication) {
+            return Err(StoreError::Unsafe {
+                why: "the keyspace is in several data centres: set store.data_center, the same for all processes",
+            });
+        }
+        Ok(())
     }
 
     /// The whole name of a table: a keyspace that a connection uses would be none of the statement's.
@@ -196,6 +204,12 @@ fn applied(result: QueryResult) -> Result<bool, StoreError> {
     Ok(applied)
 }
 
+/// Whether conditions, which hold within one data centre, could be asked of two.
+fn has_several_centres(replication: &BTreeMap<String, String>) -> bool {
+    let is_network = replication.get("class").is_some_and(|class| class.ends_with("NetworkTopologyStrategy"));
+    is_network && replication.len() > 2
+}
+
 fn unreadable(error: &(impl fmt::Display + ?Sized)) -> StoreError {
     StoreError::Read { why: error.to_string() }
 }
@@ -220,5 +234,22 @@ impl<'frame, 'metadata> DeserializeRow<'frame, 'metadata> for Applied {
             }
         }
         Ok(Self(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyspace_in_two_data_centres_is_seen() {
+        let of = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            has_several_centres(&pairs.collect())
+        };
+        let network = ("class", "org.apache.cassandra.locator.NetworkTopologyStrategy");
+        assert!(!of(&[network, ("a", "3")]));
+        assert!(of(&[network, ("a", "3"), ("b", "3")]));
+        assert!(!of(&[("class", "SimpleStrategy"), ("replication_factor", "1")]));
     }
 }

@@ -15,6 +15,7 @@ pub struct Table {
     pub name: &'static str,
     partition: Partition,
     is_conditional: bool,
+    is_churning: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,18 +37,29 @@ pub(crate) struct Slice {
 impl Table {
     /// A table whose keys' first `bytes` bytes are the partition; with 0 it is one partition, for a few rows.
     pub const fn new(name: &'static str, bytes: usize) -> Self {
-        Self { name, partition: Partition::First(bytes), is_conditional: false }
+        Self { name, partition: Partition::First(bytes), is_conditional: false, is_churning: false }
     }
 
     /// A table in which every row is a partition of its own.
     pub const fn of_rows(name: &'static str) -> Self {
-        Self { name, partition: Partition::Key, is_conditional: false }
+        Self { name, partition: Partition::Key, is_conditional: false, is_churning: false }
     }
 
     /// A table that is written under conditions only, one partition at a time: what others see of it has one order.
     #[must_use]
     pub const fn conditional(self) -> Self {
         Self { is_conditional: true, ..self }
+    }
+
+    /// A table whose rows come and go: a shared store soon forgets that they were there. A row that comes back, because a
+    /// server slept through its deletion, must do no harm, and no key may be used again.
+    #[must_use]
+    pub const fn churning(self) -> Self {
+        Self { is_churning: true, ..self }
+    }
+
+    pub(crate) const fn is_churning(&self) -> bool {
+        self.is_churning
     }
 
     pub(crate) const fn is_conditional(&self) -> bool {

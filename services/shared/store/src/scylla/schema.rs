@@ -8,12 +8,12 @@ use dialtone_vocab::SHARDS;
 
 use super::tables::table_name;
 use super::{Kind, Scylla, ScyllaConfig, unreached};
-use crate::limits::{CQL_SCHEMA, MIGRATION_LOCK, MIGRATION_TRIES};
-use crate::{Schema, StoreError};
+use crate::limits::{CQL_FORGET, CQL_SCHEMA, MIGRATION_LOCK, MIGRATION_TRIES};
+use crate::{Schema, StoreError, Table};
 
 /// The store's own tables.
 const OWN: [(&str, &str); 3] = [
-    ("store", "(id text PRIMARY KEY, store_id blob, shards int)"),
+    ("store", "(id text PRIMARY KEY, store_id blob, shards int, used boolean)"),
     ("schema_version", "(service text PRIMARY KEY, version int)"),
     ("schema_lock", "(id text PRIMARY KEY, holder blob)"),
 ];
@@ -22,7 +22,8 @@ const OWN: [(&str, &str); 3] = [
 const LOCK_RETRY: Duration = Duration::from_millis(500);
 
 impl Scylla {
-    /// Makes the keyspace, with so many replicas, and all tables, if they are not there. True if the store is new.
+    /// Makes the keyspace, with so many replicas, and all tables, if they are not there. True if the store is new, which
+    /// it is until somebody says otherwise: see [`Scylla::used`].
     ///
     /// # Errors
     /// [`StoreError`]; some tables may be there then, and the same again makes the others.
@@ -39,8 +40,21 @@ impl Scylla {
         }
         let holder = scylla.lock(chassis).await?;
         let migrated = scylla.migrate_locked(rooms, chassis).await;
-        scylla.unlock(&holder).await?;
+        if let Err(error) = scylla.unlock(&holder).await {
+            tracing::warn!(%error, "the lock of the schema goes by itself");
+        }
         migrated
+    }
+
+    /// What belongs to a new store is there as well, and the store is new no more.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same may be said again.
+    pub async fn used(config: &ScyllaConfig) -> Result<(), StoreError> {
+        let scylla = Self::connect(config).await?;
+        let used = format!("UPDATE {} SET used = true WHERE id = 'dialtone' IF EXISTS", scylla.own("store"));
+        let used = scylla.prepare(&used, Kind::Conditional).await?;
+        scylla.applied(&used, ()).await.map(drop)
     }
 
     /// Removes the keyspace with all that is in it: for tests, each of which has one of its own.
@@ -99,8 +113,12 @@ impl Scylla {
         let make =
             format!("INSERT INTO {store} (id, store_id, shards) VALUES ('dialtone', ?, ?) IF NOT EXISTS");
         let make = self.prepare(&make, Kind::Conditional).await?;
-        let is_new = self.applied(&make, (&chassis.rng.bytes::<16>()[..], i32::from(SHARDS))).await?;
+        let _or_is_there = self.applied(&make, (&chassis.rng.bytes::<16>()[..], i32::from(SHARDS))).await?;
         self.store_id().await?;
+        let used = format!("SELECT used FROM {store} WHERE id = 'dialtone'");
+        let used = self.prepare(&used, Kind::SerialRead).await?;
+        let used: Option<(Option<bool>,)> = self.row(&used, ()).await?;
+        let is_new = used != Some((Some(true),));
         // Conditional, as all of this table is.
         let versions = self.own("schema_version");
         let begin = format!("INSERT INTO {versions} (service, version) VALUES (?, 0) IF NOT EXISTS");
@@ -114,7 +132,7 @@ impl Scylla {
                 return Err(wrong(room, found));
             }
             for table in room.tables {
-                self.statement(&self.made(room, table.name)).await?;
+                self.statement(&self.made(room, table)).await?;
             }
             if found < room.version {
                 if !self.applied(&raise, (room.version.cast_signed(), room.service)).await? {
@@ -161,9 +179,14 @@ impl Scylla {
     }
 
     /// Every table has the same shape: what is in a value is the room's own business, as with the other engines.
-    fn made(&self, room: &Schema, table: &str) -> String {
-        let name = self.own(&table_name(room.service, table));
-        format!("CREATE TABLE IF NOT EXISTS {name} (p blob, c blob, v blob, PRIMARY KEY (p, c))")
+    fn made(&self, room: &Schema, table: &Table) -> String {
+        let name = self.own(&table_name(room.service, table.name));
+        let made = format!("CREATE TABLE IF NOT EXISTS {name} (p blob, c blob, v blob, PRIMARY KEY (p, c))");
+        if table.is_churning() {
+            // Deletions are read past until they are forgotten: by default after ten days.
+            return format!("{made} WITH gc_grace_seconds = {}", CQL_FORGET.as_secs());
+        }
+        made
     }
 
     /// Made at random when the store was made.

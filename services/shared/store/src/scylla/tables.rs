@@ -206,14 +206,14 @@ impl Tables {
     /// Every row that is changed or looked at, under the condition that there is for it.
     async fn write_if(&self, batch: Batch) -> Result<Commit, StoreError> {
         let mut rows: BTreeMap<(&'static str, Vec<u8>), Guarded> = BTreeMap::new();
-        for (index, (table, key, want)) in batch.wants.iter().enumerate() {
+        for (table, key, want) in &batch.wants {
             let expected = match want {
                 Want::Absent => None,
                 Want::Value(value) => Some(value.clone()),
             };
             let row = rows.entry((table, key.clone())).or_default();
             if row.expected.as_ref().is_some_and(|known| *known != expected) {
-                return Ok(Commit::Refused { index });
+                return Ok(Commit::Refused);
             }
             row.expected = Some(expected);
         }
@@ -252,27 +252,8 @@ impl Tables {
                 },
             }
         }
-        if self.0.scylla.applied_batch(cql, all).await? {
-            return Ok(Commit::Applied);
-        }
-        self.refused(&batch.wants).await
-    }
-
-    /// Which condition did not hold, as far as that can be seen a moment later.
-    async fn refused(&self, wants: &[(&'static str, Vec<u8>, Want)]) -> Result<Commit, StoreError> {
-        for (index, (table, key, want)) in wants.iter().enumerate() {
-            let (declared, _) = self.of(table)?;
-            let (partition, rest) = declared.split(key)?;
-            let found = self.get(declared, partition, rest, true).await?;
-            let holds = match want {
-                Want::Absent => found.is_none(),
-                Want::Value(value) => found.as_ref() == Some(value),
-            };
-            if !holds {
-                return Ok(Commit::Refused { index });
-            }
-        }
-        Ok(Commit::Refused { index: 0 })
+        let applied = self.0.scylla.applied_batch(cql, all).await?;
+        Ok(if applied { Commit::Applied } else { Commit::Refused })
     }
 }
 

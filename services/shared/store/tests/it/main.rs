@@ -63,7 +63,7 @@ suite! {
     maxima_of_a_group_all_count
     expect_absent_lets_only_the_first_pass
     expect_value_compares_the_whole_value
-    a_refusal_names_the_first_condition_and_writes_nothing
+    what_one_condition_refuses_writes_nothing
     conditions_hold_before_the_batchs_own_changes
     a_call_that_is_dropped_hurts_nobody
     scans_keep_to_bounds_order_and_limit
