@@ -1,13 +1,74 @@
 //! How what [`crate::Log::next_write`] made gets to the store, and when it is settled.
 
+#![expect(clippy::disallowed_types, reason = "which logs have a write under way: nobody waits in it")]
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use dialtone_chassis::Backoff;
 use dialtone_store::{Batch, StoreError};
-use dialtone_vocab::Epoch;
+use dialtone_vocab::{Epoch, LogId};
 use futures::future::try_join_all;
+use tokio::sync::Notify;
 
 use crate::limits::{WRITE_RETRY, WRITE_RETRY_MOST};
 use crate::owner::Owner;
 use crate::{LogError, LogStore, Write, metrics};
+
+/// Logs of a shared store with a write under way. It goes on when the log's owner has failed; whoever opens the log again
+/// under the same epoch waits for it: else two contents could meet at one index of one epoch.
+#[derive(Clone, Default)]
+pub(crate) struct Flights(Arc<InFlight>);
+
+#[derive(Default)]
+struct InFlight {
+    logs: Mutex<BTreeMap<LogId, u32>>,
+    landed: Notify,
+}
+
+/// Says that the write has ended.
+struct Flight {
+    flights: Flights,
+    log: LogId,
+}
+
+impl Flights {
+    fn logs(&self) -> MutexGuard<'_, BTreeMap<LogId, u32>> {
+        self.0.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, log: LogId) -> Flight {
+        *self.logs().entry(log).or_default() += 1;
+        Flight { flights: self.clone(), log }
+    }
+
+    /// Waits until nothing of a log is under way.
+    pub(crate) async fn landed(&self, log: LogId) {
+        loop {
+            let mut landed = pin!(self.0.landed.notified());
+            // From now on nothing that lands is missed.
+            landed.as_mut().enable();
+            if !self.logs().contains_key(&log) {
+                return;
+            }
+            landed.await;
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut under_way) = self.flights.logs().entry(self.log) {
+            *under_way.get_mut() -= 1;
+            if *under_way.get() == 0 {
+                under_way.remove();
+            }
+        }
+        self.flights.0.landed.notify_waiters();
+    }
+}
 
 impl LogStore {
     /// Writes what [`crate::Log::next_write`] made; afterwards, checks that this process still is the owner. After `Ok`
@@ -27,6 +88,7 @@ impl LogStore {
                 self.owner.check(&self.db, &write.owner(), write.epoch()).await
             }
             Owner::Lease(_) => {
+                let _flight = self.flights.begin(write.log());
                 let steps = || vec![write.before(), vec![write.entries_batch(now)]];
                 self.until_written(&write.owner(), write.epoch(), steps).await?;
                 // Rows too many are harmless: whoever finds one looks, and removes it.
@@ -51,9 +113,11 @@ impl LogStore {
                 });
             }
             Owner::Lease(_) => {
-                let logs = self.clone();
+                // From here on: its task may begin later.
+                let (logs, flight) = (self.clone(), self.flights.begin(write.log()));
                 self.chassis.tasks.spawn("log write", async move {
                     let outcome = logs.write(&write).await;
+                    drop(flight);
                     done(write, outcome);
                 });
             }
@@ -69,12 +133,16 @@ impl LogStore {
         steps: impl Fn() -> Vec<Vec<Batch>>,
     ) -> Result<(), LogError> {
         let mut backoff = Backoff::new(WRITE_RETRY, WRITE_RETRY_MOST);
+        let mut repeats = 0_u32;
         loop {
             match self.written(steps()).await {
                 Ok(()) => return self.owner.check(&self.db, owner, epoch).await,
                 Err(StoreError::Unknown { why }) => {
-                    tracing::debug!(why, "a write will be repeated");
                     metrics::repeated(self.kind);
+                    repeats = repeats.saturating_add(1);
+                    if repeats.is_power_of_two() {
+                        tracing::warn!(why, repeats, "a write whose outcome is unknown is repeated");
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }

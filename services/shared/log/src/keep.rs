@@ -4,13 +4,14 @@ use std::ops::Bound;
 
 use dialtone_chassis::Chassis;
 use dialtone_store::Batch;
-use dialtone_vocab::{LogId, SHARDS, ShardId, UnixMillis};
+use dialtone_vocab::{Epoch, LogId, SHARDS, ShardId, UnixMillis};
 use futures::{StreamExt as _, stream};
 
-use crate::limits::{LOOK_AGAIN, PAGE_ROWS, SWEEP_BUCKETS, SWEEP_EVERY, WAKE_AT_ONCE};
+use crate::limits::{LOOK_AGAIN, SWEEP_BUCKETS, SWEEP_EVERY, WAKE_AT_ONCE};
 use crate::owner::Owner;
-use crate::rows::{self, DUE, DueRow, LOG, MARK, bucket_key, bucket_of, due_prefix, mark_key, tail_key};
-use crate::store::after;
+use crate::rows::{
+    self, DUE, DueRow, LOG, MARK, bucket_key, bucket_of, due_prefix, entry_key, last_of, mark_key, tail_key,
+};
 use crate::writer::BUCKET_MARK;
 use crate::{LogError, LogStore, metrics};
 
@@ -53,19 +54,8 @@ impl LogStore {
     }
 
     async fn due_of(&self, shard: ShardId) -> Result<Vec<DueRow>, LogError> {
-        let (prefix, end) = (due_prefix(shard), after(due_prefix(shard)));
-        let mut lower = Bound::Included(prefix);
-        let mut rows = Vec::new();
-        loop {
-            let page = self.db.scan(DUE, (lower, end.clone()), PAGE_ROWS).await?;
-            for (key, value) in &page {
-                rows.push(DueRow::parse(key, value)?);
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE_ROWS => lower = Bound::Excluded(last.to_vec()),
-                _ => return Ok(rows),
-            }
-        }
+        let rows = self.db.all_of(DUE, &due_prefix(shard)).await?;
+        rows.iter().map(|(key, value)| DueRow::parse(key, value)).collect()
     }
 
     /// Drops whole buckets that are past their time, a few at a time, until the process is to stop. A shared store drops
@@ -114,7 +104,8 @@ impl LogStore {
 
     /// The tail goes only when a later bucket has one: an index is never used twice.
     async fn drop_bucket(&self, log: LogId, bucket: u32) -> Result<(), LogError> {
-        let entries = (Bound::Excluded(tail_key(log, bucket)), after(bucket_key(log, bucket)));
+        let behind = entry_key(log, last_of(bucket), Epoch(u64::MAX));
+        let entries = (Bound::Excluded(tail_key(log, bucket)), Bound::Included(behind));
         let dropped = self.db.delete_range(LOG, entries).await?;
         metrics::swept(self.kind, dropped);
         let newest = self.db.get_u64(MARK, &mark_key(log, BUCKET_MARK)).await?;

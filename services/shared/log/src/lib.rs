@@ -63,7 +63,7 @@ mod store;
 mod writer;
 
 pub use error::LogError;
-pub use rows::{ACK_MARK, DUE, Due, DueRow, LOG, LogKind, MARK, TABLES, log_id, mark_name};
+pub use rows::{DUE, Due, DueRow, LOG, LogKind, MARK, TABLES, log_id, mark_name};
 pub use sink::{Answered, Sink, Step};
 pub use source::{Back, Offer, Source};
 pub use store::{LogStore, Marks, Opened, Page};

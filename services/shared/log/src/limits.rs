@@ -32,8 +32,8 @@ pub const WRITE_RETRY_MOST: Duration = Duration::from_secs(1);
 pub const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Shards whose due rows are read at the same time.
 pub const WAKE_AT_ONCE: usize = 16;
-/// Rows that one read of the store brings.
-pub const PAGE_ROWS: usize = 512;
+/// Marks that are written again together when a log of a shared store is opened.
+pub const MARKS_AGAIN: usize = 256;
 /// Between two sweeps of what is past its time.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Buckets looked at in one sweep.

@@ -6,7 +6,7 @@ use dialtone_chassis::Chassis;
 use dialtone_shards::Leases;
 use dialtone_shards::lease::{Holding, ShardKey};
 use dialtone_store::Db;
-use dialtone_vocab::{Epoch, shard_of};
+use dialtone_vocab::{Epoch, ShardId, shard_of};
 
 use crate::LogError;
 
@@ -40,6 +40,15 @@ impl Owner {
         match self {
             Self::Lock(_, since) => chassis.clock.boot().saturating_sub(*since),
             Self::Lease(leases) => leases.held_for(key(db, owner)),
+        }
+    }
+
+    pub(crate) fn is_first(&self, db: &Db) -> bool {
+        match self {
+            Self::Lock(..) => true,
+            Self::Lease(leases) => {
+                leases.held(ShardKey { service: db.service(), shard: ShardId(0) }).is_some()
+            }
         }
     }
 

@@ -13,12 +13,11 @@ use crate::limits::BUCKET;
 pub const LOG: &str = "log";
 /// Table of marks: log, name → a number that only grows.
 pub const MARK: &str = "mark";
-/// What the names of acks begin with: how far a device has taken a log, which nothing else in it tells.
-pub const ACK_MARK: &str = "ack/";
-/// Table of what is due: shard, time, log, idx, kind, epoch, write → owner.
+/// Table of what is due: shard, time, log, idx, kind, opening, write → owner.
 pub const DUE: &str = "due";
 /// The tables that a service with logs must declare when it opens its database.
-pub const TABLES: [Table; 3] = [Table::new(LOG, BUCKET_KEY), Table::new(MARK, 16), Table::new(DUE, 2)];
+pub const TABLES: [Table; 3] =
+    [Table::new(LOG, BUCKET_KEY), Table::new(MARK, 16), Table::new(DUE, 2).churning()];
 
 /// Bytes of a log's id and a bucket.
 const BUCKET_KEY: usize = 20;
@@ -163,8 +162,8 @@ pub struct DueRow {
     pub(crate) log: LogId,
     /// What is due.
     pub(crate) due: Due,
-    /// The owner's epoch, and which of its writes put it.
-    pub(crate) put: (Epoch, u64),
+    /// Which opening of the log, by a number drawn at random, and which of its writes put it.
+    pub(crate) put: (u64, u64),
 }
 
 impl DueRow {
@@ -184,7 +183,7 @@ impl DueRow {
         key.extend_from_slice(self.log.as_bytes());
         key.extend_from_slice(&self.due.idx.to_be_bytes());
         key.push(self.due.kind);
-        key.extend_from_slice(&self.put.0.0.to_be_bytes());
+        key.extend_from_slice(&self.put.0.to_be_bytes());
         key.extend_from_slice(&self.put.1.to_be_bytes());
         key
     }
@@ -193,7 +192,7 @@ impl DueRow {
         let parse = || {
             let due = Due { at: UnixMillis(u64_at(key, 2)?), idx: u64_at(key, 26)?, kind: *key.get(34)? };
             let log = LogId::from_slice(key.get(10..26)?).ok()?;
-            let put = (Epoch(u64_at(key, 35)?), u64_at(key, 43)?);
+            let put = (u64_at(key, 35)?, u64_at(key, 43)?);
             Some(Self { owner: value.try_into().ok()?, log, due, put })
         };
         parse().ok_or(LogError::Malformed { table: DUE })
@@ -243,12 +242,8 @@ mod tests {
         assert!(entry_key(log, 512, Epoch(9)) < entry_key(log, 513, Epoch(1)));
         assert!(entry_key(log, 513, Epoch(1)) < entry_key(log, 513, Epoch(2)));
         assert_eq!(Row::parse(b"short", &Bytes::new()), Err(LogError::Malformed { table: LOG }));
-        let due = DueRow {
-            owner: [5; 16],
-            log,
-            due: Due { at: UnixMillis(1), idx: 2, kind: 3 },
-            put: (Epoch(4), 5),
-        };
+        let due =
+            DueRow { owner: [5; 16], log, due: Due { at: UnixMillis(1), idx: 2, kind: 3 }, put: (4, 5) };
         assert_eq!(DueRow::parse(&due.key(), &due.owner), Ok(due));
         assert_eq!(DueRow::parse(&due.key()[1..], &due.owner), Err(LogError::Malformed { table: DUE }));
     }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dialtone_chassis::Chassis;
 use dialtone_shards::Leases;
 use dialtone_store::{Batch, Db};
 use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
-use crate::limits::{BUCKET, PAGE_ROWS, WRITE_ENTRIES};
+use crate::append::Flights;
+use crate::limits::{BUCKET, MARKS_AGAIN, WRITE_ENTRIES};
 use crate::open::{Walk, walk};
 use crate::owner::Owner;
-use crate::rows::{self, ACK_MARK, LOG, MARK, Row, bucket_of, entry_key, last_of, tail_key};
+use crate::rows::{self, LOG, MARK, Row, bucket_of, entry_key, last_of, mark_key, tail_key};
 use crate::writer::{BUCKET_MARK, End, put_rows};
 use crate::{Entry, Log, LogError, LogKind, metrics};
 
@@ -27,6 +29,7 @@ pub struct LogStore {
     keep: Duration,
     pub(crate) owner: Owner,
     pub(crate) chassis: Chassis,
+    pub(crate) flights: Flights,
 }
 
 /// A log that was opened, with what its owner rebuilds its state from.
@@ -94,7 +97,7 @@ impl LogStore {
     /// If processes share the database and there are no leases: a defect of the wiring.
     pub fn new(db: Db, kind: LogKind, keep: Duration, leases: Option<Leases>, chassis: &Chassis) -> Self {
         let owner = Owner::new(&db, leases, chassis);
-        Self { db, kind, keep, owner, chassis: chassis.clone() }
+        Self { db, kind, keep, owner, chassis: chassis.clone(), flights: Flights::default() }
     }
 
     /// The database.
@@ -106,6 +109,17 @@ impl LogStore {
     /// that is not lets it go.
     pub fn owns(&self, log: &Log) -> bool {
         self.owner.epoch_of(&self.db, log.owner()) == Some(log.epoch())
+    }
+
+    /// Whether this process is the one, of all that share the store, to do what one alone should do.
+    pub fn is_first(&self) -> bool {
+        self.owner.is_first(&self.db)
+    }
+
+    /// Whether what was read of a log may be told as all there is: that something is not there, or that nothing is behind
+    /// it. To be asked after the reading.
+    pub async fn may_tell(&self, owner: &[u8; 16], epoch: Epoch) -> bool {
+        self.owner.check(&self.db, owner, epoch).await.is_ok()
     }
 
     /// How long a log has been this process's to write, whether it was open or not.
@@ -129,29 +143,33 @@ impl LogStore {
         // A former opening in this process, which failed, may have left a write in the store's queue: what follows it is
         // read. (Unless that queue was full just then: the store promises no order to what overflowed.)
         let _always_applied = self.db.commit(Batch::new()).await?;
+        self.flights.landed(id).await;
         let marks = self.marks(id).await?;
         let bucket = marks.0.get(BUCKET_MARK).map(|bucket| u32::try_from(*bucket).unwrap_or(u32::MAX));
         let walked = self.end_of(id, bucket.unwrap_or(0), now).await?;
         metrics::opened(self.kind, walked.ghosts);
         let carried = put_rows(Batch::new(), id, &walked.carry(epoch), now);
-        let acks = self.acks_again(id, &marks);
-        self.until_written(owner, epoch, || vec![vec![acks.clone(), carried.clone()]]).await?;
+        let first: Vec<_> = self.marks_again(id, &marks).into_iter().chain([carried]).collect();
+        self.until_written(owner, epoch, || vec![first.clone()]).await?;
         let keep_until = walked.rows.last().map_or(UnixMillis(0), |row| row.keep_until);
         let end = End { tail: walked.tail, bucket, keep_until };
-        let log = Log::new(id, *owner, epoch, self.keep, end);
+        let log = Log::new(id, *owner, (epoch, self.chassis.rng.u64()), self.keep, end);
         Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
     }
 
-    /// Acks as they were found, to be written once more before anybody is told of them: in a shared store one may be what a
-    /// write left on a few replicas that was never answered, and the next owner would not find it. What an embedded one
+    /// Marks as they were found, to be written once more before anybody is told of them: in a shared store one may be what
+    /// a write left on a few replicas that was never answered, and the next owner would not find it. What an embedded one
     /// shows is on disk.
-    fn acks_again(&self, id: LogId, marks: &Marks) -> Batch {
+    fn marks_again(&self, id: LogId, marks: &Marks) -> Vec<Batch> {
         if let Owner::Lock(..) = self.owner {
-            return Batch::new();
+            return Vec::new();
         }
-        marks.of(ACK_MARK).fold(Batch::new(), |batch, (device, idx)| {
-            batch.max(MARK, rows::mark_key(id, &rows::mark_name(ACK_MARK, device)), idx)
-        })
+        let all: Vec<_> = marks.0.iter().collect();
+        let batch = |some: &[(&Vec<u8>, &u64)]| {
+            some.iter()
+                .fold(Batch::new(), |batch, (name, value)| batch.max(MARK, mark_key(id, name), **value))
+        };
+        all.chunks(MARKS_AGAIN).map(batch).collect()
     }
 
     /// The logs behind `after` that were ever written to, at most `limit`, in an order of the store's own. Nothing is
@@ -164,7 +182,7 @@ impl LogStore {
         let mut last = after;
         while logs.len() < limit {
             // Behind every mark of the last one.
-            let cursor = last.map_or_else(Vec::new, |log| rows::mark_key(log, &[u8::MAX; MARK_NAME]));
+            let cursor = last.map_or_else(Vec::new, |log| mark_key(log, &[u8::MAX; MARK_NAME]));
             let found = self.db.walk(MARK, &cursor, 1).await?;
             let Some((key, _)) = found.first() else { break };
             let log = key.get(..16).and_then(|id| LogId::from_slice(id).ok());
@@ -175,14 +193,13 @@ impl LogStore {
         Ok(logs)
     }
 
-    /// The highest index that is on disk, for whoever only counts: its owner may not have settled it yet.
+    /// Where a log ends on disk, for whoever only counts: its owner may not have settled the end of it yet.
     ///
     /// # Errors
     /// [`LogError`].
-    pub async fn tail_on_disk(&self, log: LogId) -> Result<u64, LogError> {
-        let bucket = self.db.get_u64(MARK, &rows::mark_key(log, BUCKET_MARK)).await?;
-        match bucket {
-            Some(bucket) => self.tail_row(log, u32::try_from(bucket).unwrap_or(u32::MAX)).await,
+    pub async fn tail_on_disk(&self, log: LogId, now: UnixMillis) -> Result<u64, LogError> {
+        match self.db.get_u64(MARK, &mark_key(log, BUCKET_MARK)).await? {
+            Some(bucket) => Ok(self.end_of(log, u32::try_from(bucket).unwrap_or(u32::MAX), now).await?.tail),
             None => Ok(0),
         }
     }
@@ -192,18 +209,12 @@ impl LogStore {
     /// # Errors
     /// [`LogError`].
     pub async fn marks(&self, id: LogId) -> Result<Marks, LogError> {
-        let mut marks = BTreeMap::new();
-        let (prefix, end) = (id.as_bytes().to_vec(), after(id.as_bytes().to_vec()));
-        let mut lower = Bound::Included(prefix);
-        loop {
-            let page = self.db.scan(MARK, (lower, end.clone()), PAGE_ROWS).await?;
-            let Some((last, _)) = page.last() else { return Ok(Marks(marks)) };
-            lower = Bound::Excluded(last.to_vec());
-            for (key, value) in &page {
-                let number = rows::u64_at(value, 0).ok_or(LogError::Malformed { table: MARK })?;
-                marks.insert(key[16..].to_vec(), number);
-            }
-        }
+        let rows = self.db.all_of(MARK, id.as_bytes()).await?;
+        let mark = |(key, value): &(Bytes, Bytes)| {
+            let number = rows::u64_at(value, 0).ok_or(LogError::Malformed { table: MARK })?;
+            Ok((key[16..].to_vec(), number))
+        };
+        rows.iter().map(mark).collect()
     }
 
     /// Reads the last bucket and the end of the one before it, as far back as a write can reach.
@@ -231,16 +242,9 @@ impl LogStore {
             let upto = last.min(last_of(bucket));
             let upper = Bound::Included(entry_key(id, upto, Epoch(u64::MAX)));
             let from = first.max(u64::from(bucket) * BUCKET + 1);
-            let mut lower = Bound::Included(entry_key(id, from, Epoch(0)));
-            loop {
-                let page = self.db.scan(LOG, (lower, upper.clone()), PAGE_ROWS).await?;
-                for (key, value) in &page {
-                    rows.push(Row::parse(key, value)?);
-                }
-                match page.last() {
-                    Some((last, _)) if page.len() == PAGE_ROWS => lower = Bound::Excluded(last.to_vec()),
-                    _ => break,
-                }
+            let lower = Bound::Included(entry_key(id, from, Epoch(0)));
+            for (key, value) in &self.db.all(LOG, (lower, upper)).await? {
+                rows.push(Row::parse(key, value)?);
             }
         }
         Ok(rows)
@@ -322,15 +326,4 @@ impl LogStore {
 
 fn entry(row: Row) -> Entry {
     Entry { idx: row.idx, kind: row.kind, content: row.content }
-}
-
-/// The end of the range of keys that begin with `prefix`.
-pub(crate) fn after(mut prefix: Vec<u8>) -> Bound<Vec<u8>> {
-    while let Some(last) = prefix.pop() {
-        if last < u8::MAX {
-            prefix.push(last + 1);
-            return Bound::Excluded(prefix);
-        }
-    }
-    Bound::Unbounded
 }

@@ -124,6 +124,8 @@ pub struct Settled {
 #[derive(Debug)]
 pub struct Log {
     id: LogId,
+    /// Which opening this is: drawn at random, for a resident that comes back does so under the same epoch.
+    opening: u64,
     owner: [u8; 16],
     epoch: Epoch,
     keep: Duration,
@@ -144,9 +146,16 @@ pub struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(id: LogId, owner: [u8; 16], epoch: Epoch, keep: Duration, end: End) -> Self {
+    pub(crate) fn new(
+        id: LogId,
+        owner: [u8; 16],
+        (epoch, opening): (Epoch, u64),
+        keep: Duration,
+        end: End,
+    ) -> Self {
         Self {
             id,
+            opening,
             owner,
             epoch,
             keep,
@@ -275,7 +284,7 @@ impl Log {
         };
         let (id, owner, epoch) = (self.id, self.owner, self.epoch);
         self.writes += 1;
-        let put = (epoch, self.writes);
+        let put = (self.opening, self.writes);
         let due: Vec<_> = std::mem::take(&mut self.due)
             .into_iter()
             .map(|due| DueRow { owner, log: id, due, put })

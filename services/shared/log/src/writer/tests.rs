@@ -8,7 +8,7 @@ const NOW: UnixMillis = UnixMillis(1_000_000);
 fn log_at(tail: u64) -> Log {
     let bucket = (tail > 0).then(|| bucket_of(tail));
     let end = End { tail, bucket, keep_until: UnixMillis(0) };
-    Log::new(LogId::new([1; 16]), [2; 16], Epoch(3), KEEP, end)
+    Log::new(LogId::new([1; 16]), [2; 16], (Epoch(3), 4), KEEP, end)
 }
 
 fn indexes(write: &Write) -> Vec<u64> {

@@ -309,10 +309,10 @@ async fn the_logs_of_a_store_are_listed_and_counted_without_opening_one() {
     let listed: Vec<_> = first.into_iter().chain(rest).collect();
     assert_eq!(listed, written.iter().map(|(log, _, _)| *log).collect::<Vec<_>>());
     for (log, tail, mark) in written {
-        assert_eq!(store.tail_on_disk(log).await, Ok(tail));
+        assert_eq!(store.tail_on_disk(log, NOW).await, Ok(tail));
         assert_eq!(store.marks(log).await.expect("reads").get("seen"), mark);
     }
-    assert_eq!(store.tail_on_disk(store.log_id(&[9; 16])).await, Ok(0));
+    assert_eq!(store.tail_on_disk(store.log_id(&[9; 16]), NOW).await, Ok(0));
 }
 
 #[tokio::test]
