@@ -193,6 +193,11 @@ impl Lease {
         !self.shards.is_empty()
     }
 
+    /// Whether the answer to what was asked under this ticket still means something.
+    pub fn is_asked(&self, ticket: Ticket) -> bool {
+        self.asked.contains_key(&ticket)
+    }
+
     /// Whether checks go by the clock: then [`Lease::held`] is all there is to know.
     pub fn checks_by(&self) -> CheckBy {
         self.by

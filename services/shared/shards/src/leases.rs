@@ -281,7 +281,7 @@ impl Driver {
     }
 
     fn ask(&self, ticket: Ticket, request: Request) {
-        let (db, events, clock) = (self.db.clone(), self.leases.0.events.clone(), self.chassis.clock.clone());
+        let (db, leases, clock) = (self.db.clone(), self.leases.clone(), self.chassis.clock.clone());
         let paced =
             matches!(request, Request::Take { .. } | Request::GiveBack { .. } | Request::ReadShard(_));
         let pace = paced.then(|| self.pace.clone());
@@ -290,12 +290,18 @@ impl Driver {
                 Some(pace) => pace.turn().await,
                 None => None,
             };
+            // The lease may have been lost while it waited: what that one wanted is nobody's wish any more.
+            let is_wanted = leases.state().lease.is_asked(ticket);
             let began = clock.instant();
-            let answer = clock.timeout(ASKED_WITHIN, rows::ask(&db, request)).await;
+            let answer = match is_wanted {
+                true => clock.timeout(ASKED_WITHIN, rows::ask(&db, request)).await,
+                false => Ok(Answer::Unknown),
+            };
             if let (Some(pace), Some(turn)) = (&pace, turn) {
                 pace.answered(turn, clock.instant() - began);
             }
-            let _driver_has_ended = events.send(Event::Answer(ticket, answer.unwrap_or(Answer::Unknown)));
+            let _driver_has_ended =
+                leases.0.events.send(Event::Answer(ticket, answer.unwrap_or(Answer::Unknown)));
         });
     }
 
@@ -326,20 +332,33 @@ impl Driver {
     /// Gives everything back, so that nobody has to wait for what this process had.
     async fn leave(mut self, events: &mut mpsc::UnboundedReceiver<Event>) {
         let clock = self.chassis.clock.clone();
-        // What is being written ends first.
-        clock.sleep(DRAIN).await;
+        // What is being written ends first, checks by reading among it.
+        let drained = async { self.go_on(events, |_| true).await };
+        let _until_then = clock.timeout(DRAIN, drained).await;
         for key in std::mem::take(&mut self.placed) {
             self.happens(Event::Release(key));
         }
-        let given_back = async {
-            while self.leases.state().lease.has_shards() {
-                if let Some(event) = events.recv().await {
-                    self.happens(event);
-                }
-            }
-        };
+        let given_back = async { self.go_on(events, Lease::has_shards).await };
         if clock.timeout(LEAVE_WITHIN, given_back).await.is_err() {
             tracing::warn!("not everything was given back: others wait until the lease has run out");
+        }
+        // Whoever still waits for a check hears that it is not passed.
+        self.leases.state().checks.clear();
+    }
+
+    /// Events and ticks alone, while that holds.
+    async fn go_on(&mut self, events: &mut mpsc::UnboundedReceiver<Event>, holds: impl Fn(&Lease) -> bool) {
+        let clock = self.chassis.clock.clone();
+        let mut tick = clock.instant();
+        while holds(&self.leases.state().lease) {
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => self.happens(event),
+                () = clock.sleep_until(tick) => {
+                    self.happens(Event::Tick);
+                    tick = clock.instant() + TICK_EVERY;
+                }
+            }
         }
     }
 }

@@ -125,7 +125,7 @@ impl Others {
         match answer {
             Answer::Applied => other.closed = true,
             Answer::Refused => other.unclear = true,
-            // A row that is gone was swept, which happens to closed ones only.
+            // A row that is gone was swept by somebody, which would happen to closed ones only.
             Answer::Node(None | Some(NodeRow { open: false, .. })) => other.closed = true,
             Answer::Node(Some(row)) => {
                 other.unclear = false;

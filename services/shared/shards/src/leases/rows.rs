@@ -50,7 +50,7 @@ pub(super) async fn ask(db: &Db, request: Request) -> Answer {
 async fn commit(db: &Db, batch: Batch) -> Result<Answer, StoreError> {
     Ok(match db.commit(batch).await? {
         Commit::Applied => Answer::Applied,
-        Commit::Refused { .. } => Answer::Refused,
+        Commit::Refused => Answer::Refused,
     })
 }
 
