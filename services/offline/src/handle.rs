@@ -67,7 +67,7 @@ impl Handle {
             1..=LIST_MOST => limit,
             _ => return Err(Error::new(Reason::FieldInvalid, "at most 500").with("field", "limit")),
         };
-        let Standing { log, acked_by_any, tail, .. } = self.cursor(user, device).await?;
+        let Standing { log, epoch, acked_by_any, tail, .. } = self.cursor(user, device).await?;
         if !after.log_id.is_empty() && after.log_id != log.as_bytes() || after.idx > tail {
             return Err(Error::new(Reason::FieldInvalid, "the cursor is not of this inbox")
                 .with("field", "after")
@@ -81,6 +81,9 @@ impl Handle {
             .filter_map(|entry| Some((entry.idx, InboxEntry::decode(&entry.content[..]).ok()?)))
             .collect();
         let stubs = self.stubs(log, after.idx + 1, tail, now).await?;
+        if !self.logs.may_tell(user.as_bytes(), epoch).await {
+            return Err(Error::new(Reason::Busy, "the inbox has another owner now"));
+        }
         let item = |(idx, entry): &(u64, InboxEntry)| match frame_of(
             *idx,
             entry,

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use dialtone_attach::{Attachments, BeatOutcome, Joined, SessionKey};
 use dialtone_bus::Fan;
 use dialtone_chassis::Chassis;
-use dialtone_log::{ACK_MARK, Due, DueRow, Log, LogError, LogStore, Write};
+use dialtone_log::{Due, DueRow, Log, LogError, LogStore, Write};
 use dialtone_proto::bus::v1::gateway_item::Item;
 use dialtone_proto::bus::v1::{
     self as bus, GatewayItem, OfferAnswer, Owner, RoutingItem, ToGateway, ToRouting, ToSms, routing_item,
@@ -19,7 +19,7 @@ use dialtone_proto::bus::v1::{
 use dialtone_proto::edge::v1::GoAway;
 use dialtone_proto::log::v1::InboxEntry;
 use dialtone_shards::{Hive, Resident, Rest, Shards};
-use dialtone_vocab::{DeviceId, LogId, Reason, UnixMillis, UserId};
+use dialtone_vocab::{DeviceId, Epoch, LogId, Reason, UnixMillis, UserId};
 use prost::Message as _;
 use tokio::sync::oneshot;
 
@@ -51,6 +51,7 @@ pub(crate) enum Message {
 /// Where an inbox and a device of it stand.
 pub(crate) struct Standing {
     pub(crate) log: LogId,
+    pub(crate) epoch: Epoch,
     pub(crate) acked: u64,
     pub(crate) acked_by_any: u64,
     pub(crate) tail: u64,
@@ -150,9 +151,11 @@ impl Resident for Resides {
             Message::Wrote(opening, write, done) if opening == self.opening => self.wrote(&write, done).await,
             Message::Wrote(..) => {}
             Message::Wake(found) => self.adopt(found),
+            Message::Cursor(..) if !self.may_tell().await => {}
             Message::Cursor(device, answer) => {
                 let _no_longer_waiting = answer.send(Standing {
                     log: self.log.id(),
+                    epoch: self.log.epoch(),
                     acked: self.state.ack_of(device),
                     acked_by_any: self.state.acked(),
                     tail: self.log.tail(),
@@ -202,15 +205,15 @@ impl Resides {
         });
     }
 
-    /// Settled: answers, marks, pushes may follow. A failed write is never settled: the store refuses everything then,
-    /// and the process begins anew.
+    /// Settled: answers, marks, pushes may follow. A failed write is never settled: an embedded store refuses everything
+    /// then, and the process begins anew; in a shared one the log is not ours any more, and this resident goes.
     async fn wrote(&mut self, write: &Write, done: bool) {
         if !done {
             return;
         }
         let settled = self.log.settled(write);
         for (name, value) in &settled.marks {
-            if let Some(device) = name.strip_prefix(ACK_MARK.as_bytes()) {
+            if let Some(device) = name.strip_prefix(b"ack/") {
                 let device = <[u8; 4]>::try_from(device).map(u32::from_be_bytes).unwrap_or_default();
                 self.state.acked_by(DeviceId(device), *value);
                 self.tell_acked(DeviceId(device), *value);
@@ -239,6 +242,10 @@ impl Resides {
         let cursor = attach.cursor.clone().unwrap_or_default();
         let (reader, resync) = Reader::begin(&cursor, self.log.id(), self.log.tail());
         self.read_stubs(reader.cursor()).await;
+        // Where the log ends, and that there is nothing behind, may be said by its owner alone.
+        if !self.may_tell().await {
+            return;
+        }
         if self.attached.attach(key.clone(), attach, self.now(), reader) == Joined::Stale {
             return;
         }
@@ -260,6 +267,10 @@ impl Resides {
             let go_away = GoAway { reason: Reason::Replaced.as_str().into(), ..GoAway::default() };
             self.to_gateway(&older, Item::Close(go_away));
         }
+    }
+
+    pub(super) async fn may_tell(&self) -> bool {
+        self.shared.logs.may_tell(self.user.as_bytes(), self.log.epoch()).await
     }
 
     fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat) {
@@ -300,7 +311,7 @@ impl Resides {
             return;
         }
         for (device, idx) in self.state.acking() {
-            self.log.mark_now(dialtone_log::mark_name(ACK_MARK, &device.0.to_be_bytes()), idx);
+            self.log.mark_now(dialtone_log::mark_name("ack/", &device.0.to_be_bytes()), idx);
         }
         self.must_tell();
     }

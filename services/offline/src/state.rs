@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use dialtone_log::{ACK_MARK, Answered, Entry, Marks, Sink, Step};
+use dialtone_log::{Answered, Entry, Marks, Sink, Step};
 use dialtone_proto::bus::v1::{OfferEntry, OfferedMessage, OfferedWithdraw, offer_entry};
 use dialtone_proto::log::v1::inbox_entry::Entry as Kind;
 use dialtone_proto::log::v1::{InboxEntry, InboxMessage, Stub, Taken, Withdrawal};
@@ -128,7 +128,7 @@ impl Inbox {
                 inbox.sink.restore_mark(source, taken);
             }
         }
-        for (device, idx) in marks.of(ACK_MARK) {
+        for (device, idx) in marks.of("ack/") {
             if let Ok(device) = <[u8; 4]>::try_from(device) {
                 inbox.acks.insert(DeviceId(u32::from_be_bytes(device)), idx);
             }

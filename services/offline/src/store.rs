@@ -30,12 +30,10 @@ impl Blocks {
         Self { db }
     }
 
-    /// Whether `by` blocks `user`. A store that can't be read blocks nobody and says so: the message is kept, and
-    /// nothing of it can be undone by a block anyway.
-    pub(crate) async fn is_blocked(&self, by: UserId, user: UserId) -> bool {
-        let read = self.db.get(BLOCK, &key(by, user)).await;
-        let read = read.inspect_err(|error| tracing::error!(%error, "blocks could not be read"));
-        read.ok().flatten().is_some_and(|value| value.get(8) == Some(&1))
+    /// Whether `by` blocks `user`.
+    pub(crate) async fn is_blocked(&self, by: UserId, user: UserId) -> Result<bool, StoreError> {
+        let read = self.db.get(BLOCK, &key(by, user)).await?;
+        Ok(read.is_some_and(|value| value.get(8) == Some(&1)))
     }
 
     /// Takes a fact; one that is older than what is known changes nothing.

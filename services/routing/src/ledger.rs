@@ -162,8 +162,8 @@ struct Outbox<'a> {
 }
 
 impl<'a> Outbox<'a> {
-    async fn begin(logs: &'a LogStore, log: LogId) -> Result<Self, LogError> {
-        let tail = logs.tail_on_disk(log).await?;
+    async fn begin(logs: &'a LogStore, log: LogId, now: UnixMillis) -> Result<Self, LogError> {
+        let tail = logs.tail_on_disk(log, now).await?;
         Ok(Self { logs, log, count: Count::default(), from: 1, tail })
     }
 
@@ -187,7 +187,8 @@ impl<'a> Outbox<'a> {
     }
 }
 
-/// Opens routing's store to count it. Whoever had it open before can neither read nor write it any more.
+/// Opens routing's store, to serve it or to count it. Whoever had an embedded one open before can neither read nor write
+/// it any more.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -201,9 +202,12 @@ pub(crate) async fn watch(chassis: Chassis, logs: LogStore) {
     let stop = chassis.tasks.stop_token();
     loop {
         let pass = async {
-            match recount(&logs, &chassis).await {
-                Ok(ledger) => metrics::ledger(&ledger),
-                Err(error) => tracing::warn!(%error, "the ledger will be counted again"),
+            // Of processes that share a store one counts, or sums over all of them would say it several times.
+            if logs.is_first() {
+                match recount(&logs, &chassis).await {
+                    Ok(ledger) => metrics::ledger(&ledger),
+                    Err(error) => tracing::warn!(%error, "the ledger will be counted again"),
+                }
             }
             chassis.clock.sleep(RECOUNT_REST).await;
         };
@@ -252,7 +256,7 @@ async fn recount_log(
     chassis: &Chassis,
     pages: &mut usize,
 ) -> Result<Ledger, LogError> {
-    let mut outbox = Outbox::begin(logs, log).await?;
+    let mut outbox = Outbox::begin(logs, log, chassis.clock.now()).await?;
     while outbox.page(chassis.clock.now()).await? {
         *pages += 1;
         if pages.is_multiple_of(RECOUNT_PAGES) {

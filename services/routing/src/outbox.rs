@@ -321,8 +321,8 @@ impl Resides {
         });
     }
 
-    /// Settled: told, offered, submitted. A failed write is never settled: the store refuses everything then, and the
-    /// process begins anew.
+    /// Settled: told, offered, submitted. A failed write is never settled: an embedded store refuses everything then, and
+    /// the process begins anew; in a shared one the log is not ours any more, and this resident goes.
     fn wrote(&mut self, write: &Write, done: bool) {
         if !done {
             return;

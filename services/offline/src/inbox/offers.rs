@@ -57,7 +57,8 @@ impl Resides {
                     break;
                 }
                 SinkStep::Take { position, prev } => {
-                    let around = self.around(entry, moved_epoch).await;
+                    // The source offers again what can't be judged now.
+                    let Some(around) = self.around(entry, moved_epoch).await else { break };
                     if !self.take(source, prev, position, entry, around, &mut answers).await {
                         break;
                     }
@@ -119,7 +120,8 @@ impl Resides {
         self.log.last().saturating_sub(self.state.acked()) >= self.shared.config.kept_per_user
     }
 
-    async fn around(&self, offered: &bus::OfferEntry, epoch: Option<u64>) -> Circumstances {
+    /// What a position is taken under; `None` if blocks can't be read now.
+    async fn around(&self, offered: &bus::OfferEntry, epoch: Option<u64>) -> Option<Circumstances> {
         let message = match &offered.entry {
             Some(bus::offer_entry::Entry::Message(message)) => Some(message),
             _ => None,
@@ -127,16 +129,19 @@ impl Resides {
         let sender = message.and_then(|message| UserId::from_slice(&message.sender).ok());
         let promised = message.map_or(0, |message| message.number_epoch);
         let blocked = match sender {
-            Some(sender) => self.shared.blocks.is_blocked(self.user, sender).await,
+            Some(sender) => {
+                let read = self.shared.blocks.is_blocked(self.user, sender).await;
+                read.inspect_err(|error| tracing::warn!(%error, "blocks could not be read")).ok()?
+            }
             None => false,
         };
-        Circumstances {
+        Some(Circumstances {
             attached: !self.attached.is_empty(),
             settling_in: self.shared.logs.owned_for(&self.log) < DECLINE_AFTER,
             full: self.is_full(),
             moved: promised != 0 && epoch.is_some_and(|epoch| epoch != promised),
             blocked,
-        }
+        })
     }
 
     /// The epoch of this user's number, if the offer rests on one; `None` when identity can't be asked now.

@@ -138,7 +138,7 @@ impl Resides {
             } else {
                 frames
             };
-            if frames.is_empty() {
+            if frames.is_empty() || level && !self.may_tell().await {
                 return;
             }
             let epoch = self.log.epoch();

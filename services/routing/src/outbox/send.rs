@@ -67,11 +67,17 @@ impl Resides {
                 self.waiting.accepted.entry(idx).or_default().push(asker);
             }
             Ok(Taken::Before(accepted)) => self.answer_send(asker, seq, Ok(accepted)),
+            // A refusal says that something is not there: the owner's word alone. Else the sender asks again.
+            Err(_) if !self.may_tell().await => {}
             Err(error) => {
                 metrics::refused(error.reason);
                 self.answer_send(asker, seq, Err(error));
             }
         }
+    }
+
+    pub(super) async fn may_tell(&self) -> bool {
+        self.shared.logs.may_tell(self.user.as_bytes(), self.log.epoch()).await
     }
 
     async fn take(&mut self, sender: &Sender, request: SendRequest) -> Result<Taken, Error> {
@@ -202,6 +208,9 @@ impl Resides {
             }
         }
         if !self.state.sent.get(&idx).is_some_and(|sent| sent.settled) {
+            if !self.may_tell().await {
+                return;
+            }
             let error =
                 Error::new(Reason::FieldInvalid, "no message of yours that could still be taken back")
                     .with("field", "sent_idx");

@@ -35,6 +35,9 @@ impl Resides {
         if self.attached.attach(key.clone(), attach, self.now(), listener) == Joined::Stale {
             return;
         }
+        if !self.may_tell().await {
+            return;
+        }
         let attached = bus::Attached {
             generation: attach.generation,
             epoch: self.log.epoch().0,
