@@ -46,6 +46,10 @@ impl Resident for User {
     type Shared = Shared;
 
     async fn open(shared: &Shared, user: UserId) -> Option<Self> {
+        // Else one that was just dropped would come back with the next message, and know of no session.
+        if shared.out.is_elsewhere(user, &shared.chassis.node) {
+            return None;
+        }
         let row = shared.store.status(user).await.map_err(|error| error::store(&error)).ok()?;
         let chassis = &shared.chassis;
         let mut state = State::new(user, chassis.node.clone(), row, shared.table, chassis.clock.now());
