@@ -42,6 +42,7 @@ pub(crate) async fn store(
             if settings.store.migrate && Scylla::migrate(&config, SCHEMAS, replicas, chassis).await? {
                 keys = first_secrets(settings, chassis);
                 if keys.is_ok() {
+                    Scylla::used(&config).await?;
                 }
             }
             let scylla = Scylla::open(&config).await?;
@@ -115,11 +116,8 @@ pub(crate) async fn bus(settings: &Settings, chassis: &Chassis) -> Result<Bus> {
     let ready = chassis.ready.register("bus");
     let mut backoff = Backoff::new(RETRY, RETRY_MOST);
     loop {
-        match Bus::connect(&settings.bus.config(), chassis).await {
-            Ok(bus) => {
-                ready.set_ready();
-                return Ok(bus);
-            }
+        match Bus::connect_saying(&settings.bus.config(), chassis, &ready).await {
+            Ok(bus) => return Ok(bus),
             Err(error @ BusError::Unreachable(_)) => {
                 tracing::warn!(%error, "waiting for the bus");
                 ready.set_missing(error.to_string());

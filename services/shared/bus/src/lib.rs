@@ -26,7 +26,7 @@ pub mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dialtone_chassis::Chassis;
+use dialtone_chassis::{Chassis, ReadyHandle};
 use dialtone_vocab::UnixMillis;
 use prost::Message;
 
@@ -113,23 +113,40 @@ impl Bus {
         Self { chassis: chassis.clone(), kind: Kind::Local(Arc::new(LocalBus::new(Some(courier)))) }
     }
 
-    /// The bus that the settings name.
+    /// The bus that the settings name. From now on the process is not ready while it is not connected.
     ///
     /// # Errors
     /// [`BusError::Unreachable`] when the server is not there or does not answer in time, [`BusError::Connect`] when it
     /// does not let this process in, or is too old.
     pub async fn connect(config: &BusConfig, chassis: &Chassis) -> Result<Self, BusError> {
-        if config.url == "local" {
-            return Ok(Self::local(chassis));
-        }
-        let nats = NatsBus::connect(config, chassis).await?;
-        Ok(Self { chassis: chassis.clone(), kind: Kind::Nats(Arc::new(nats)) })
+        Self::connect_saying(config, chassis, &chassis.ready.register("bus")).await
     }
 
-    /// Publishes; never waits for consumers.
+    /// As [`Self::connect`], for who tries it again and says meanwhile why: `ready` is told of a bus that is there.
     ///
     /// # Errors
-    /// [`BusError::TooLarge`], [`BusError::Closed`].
+    /// As of [`Self::connect`].
+    pub async fn connect_saying(
+        config: &BusConfig,
+        chassis: &Chassis,
+        ready: &ReadyHandle,
+    ) -> Result<Self, BusError> {
+        let bus = match config.url.as_str() {
+            "local" => Self::local(chassis),
+            _ => {
+                let nats = NatsBus::connect(config, chassis, ready).await?;
+                Self { chassis: chassis.clone(), kind: Kind::Nats(Arc::new(nats)) }
+            }
+        };
+        ready.set_ready();
+        Ok(bus)
+    }
+
+    /// Publishes; never waits for consumers, and for a server that is away only [`limits::ROOM_WITHIN`], once it has left
+    /// too much waiting.
+    ///
+    /// # Errors
+    /// [`BusError::TooLarge`], [`BusError::Busy`], [`BusError::Closed`].
     pub async fn publish<M: Payload>(&self, subject: &Subject<M>, message: M) -> Result<(), BusError> {
         metrics::published(subject.pattern());
         match &self.kind {
@@ -141,7 +158,7 @@ impl Bus {
     /// Every message of a subject from now on.
     ///
     /// # Errors
-    /// [`BusError::Closed`].
+    /// [`BusError::Busy`] as of [`Self::publish`], [`BusError::Closed`].
     pub async fn subscribe<M: Payload>(&self, subject: &Subject<M>) -> Result<Subscription<M>, BusError> {
         self.subscribe_as(subject, None).await
     }
@@ -149,7 +166,7 @@ impl Bus {
     /// A share of the messages of a subject: each goes to one member of the group.
     ///
     /// # Errors
-    /// [`BusError::Closed`].
+    /// [`BusError::Busy`] as of [`Self::publish`], [`BusError::Closed`].
     pub async fn subscribe_group<M: Payload>(
         &self,
         subject: &Subject<M>,
@@ -201,13 +218,6 @@ impl Bus {
                     metrics::dropped("reply");
                 }
             }
-        }
-    }
-
-    /// What is published, requested and answered so far has left this process when this returns.
-    pub async fn flush(&self) {
-        if let Kind::Nats(nats) = &self.kind {
-            nats.flush().await;
         }
     }
 

@@ -18,6 +18,9 @@ pub const LINGER: Duration = Duration::from_millis(1);
 pub const LINGER_FROM: usize = 8;
 /// How long connecting may take.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a message waits for room on its way to the server, which takes none while it is away; then it is refused as
+/// busy.
+pub const ROOM_WITHIN: Duration = Duration::from_secs(1);
 /// After the process was told to stop: how long a batcher waits for one more item.
 pub const STOP_IDLE: Duration = Duration::from_millis(200);
 /// After a request came: how long a nats-server lets its answer pass. Nobody asks with more patience.

@@ -10,7 +10,7 @@ use dialtone_chassis::{Chassis, ReadyHandle};
 use dialtone_vocab::UnixMillis;
 use futures::StreamExt;
 
-use crate::limits::{CONNECT_WITHIN, MAX_MESSAGE, SUBSCRIPTION};
+use crate::limits::{CONNECT_WITHIN, MAX_MESSAGE, ROOM_WITHIN, SUBSCRIPTION};
 use crate::{BusConfig, BusError, Payload, metrics, users};
 
 /// The oldest server that is supported.
@@ -21,8 +21,8 @@ const DEADLINE: &str = "Dialtone-Deadline";
 const VIOLATION: &str = "Permissions Violation";
 /// What it says of a subscription then.
 const DEAF: &str = "for Subscription";
-/// How long flushing, or an echo, may take.
-const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// How long an echo may take.
+const ECHO_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub(crate) struct NatsBus {
@@ -31,11 +31,14 @@ pub(crate) struct NatsBus {
 }
 
 impl NatsBus {
-    pub(crate) async fn connect(config: &BusConfig, chassis: &Chassis) -> Result<Self, BusError> {
+    pub(crate) async fn connect(
+        config: &BusConfig,
+        chassis: &Chassis,
+        ready: &ReadyHandle,
+    ) -> Result<Self, BusError> {
         let refused = |why: String| BusError::Connect(format!("bus.url: {why}"));
         let address: ServerAddr =
             config.url.parse().map_err(|error| refused(format!("not a NATS address: {error}")))?;
-        let ready = chassis.ready.register("bus");
         let noticed = ready.clone();
         let options =
             config.options()?.name(chassis.node.as_str()).subscription_capacity(SUBSCRIPTION).event_callback(
@@ -55,21 +58,31 @@ impl NatsBus {
                 "nats-server {found} is too old, {major}.{minor} is the oldest supported"
             )));
         }
-        ready.set_ready();
         Ok(Self { client, chassis: chassis.clone() })
     }
 
     pub(crate) async fn publish<M: Payload>(&self, subject: &str, message: &M) -> Result<(), BusError> {
         let bytes = encode(message)?;
-        self.client.publish(subject.to_owned(), bytes).await.map_err(|_| BusError::Closed)
+        self.hand_over(self.client.publish(subject.to_owned(), bytes)).await
+    }
+
+    /// Waits no longer than [`ROOM_WITHIN`] until the client takes something: while the server is away it takes what it
+    /// has room for, and nothing more.
+    async fn hand_over<T, E>(&self, taking: impl Future<Output = Result<T, E>>) -> Result<T, BusError> {
+        match self.chassis.clock.timeout(ROOM_WITHIN, taking).await {
+            Ok(taken) => taken.map_err(|_| BusError::Closed),
+            Err(_) => Err(BusError::Busy),
+        }
     }
 
     pub(crate) async fn subscribe(&self, subject: &str, group: Option<&str>) -> Result<Subscriber, BusError> {
         let subscribed = match group {
-            None => self.client.subscribe(subject.to_owned()).await,
-            Some(group) => self.client.queue_subscribe(subject.to_owned(), group.to_owned()).await,
+            None => self.hand_over(self.client.subscribe(subject.to_owned())).await,
+            Some(group) => {
+                self.hand_over(self.client.queue_subscribe(subject.to_owned(), group.to_owned())).await
+            }
         };
-        let subscriber = subscribed.map_err(|_| BusError::Closed)?;
+        let subscriber = subscribed?;
         self.settle().await;
         Ok(subscriber)
     }
@@ -83,7 +96,7 @@ impl NatsBus {
             self.client.publish(echo.clone(), Bytes::new()).await.ok()?;
             listener.next().await
         };
-        if !matches!(self.chassis.clock.timeout(FLUSH_WITHIN, heard).await, Ok(Some(_))) {
+        if !matches!(self.chassis.clock.timeout(ECHO_WITHIN, heard).await, Ok(Some(_))) {
             tracing::warn!("nats-server did not read a subscription in time");
         }
     }
@@ -105,13 +118,6 @@ impl NatsBus {
             _ => BusError::Closed,
         })?;
         R::decode(answer.payload).map_err(|_| BusError::Garbled)
-    }
-
-    pub(crate) async fn flush(&self) {
-        let flushed = self.chassis.clock.timeout(FLUSH_WITHIN, self.client.flush()).await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!("the bus could not be flushed in time");
-        }
     }
 }
 

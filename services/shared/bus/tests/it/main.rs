@@ -97,3 +97,18 @@ async fn a_server_that_is_not_there_is_an_error_that_names_the_setting() {
     assert!(matches!(error, BusError::Unreachable(_)), "it may come later: {error:?}");
     assert!(error.to_string().contains("bus.url"), "{error}");
 }
+
+#[tokio::test]
+async fn who_tries_again_goes_on_saying_why_and_every_bus_that_is_there_is_ready() {
+    let chassis = Chassis::real(dialtone_vocab::NodeId::new("x"));
+    let ready = chassis.ready.register("bus");
+    ready.set_missing("away");
+    let nowhere = BusConfig::at("nats://127.0.0.1:1");
+    assert!(Bus::connect_saying(&nowhere, &chassis, &ready).await.is_err());
+    assert_eq!(chassis.ready.report(), [("bus", Some("away".to_owned()))]);
+    let here = BusConfig::at("local");
+    assert!(Bus::connect_saying(&here, &chassis, &ready).await.is_ok());
+    assert_eq!(chassis.ready.report(), [("bus", None)]);
+    assert!(Bus::connect(&here, &chassis).await.is_ok());
+    assert_eq!(chassis.ready.report(), [("bus", None)]);
+}

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use dialtone_bus::{Bus, BusConfig, subjects};
+use dialtone_bus::limits::ROOM_WITHIN;
+use dialtone_bus::{Bus, BusConfig, BusError, subjects};
 use dialtone_chassis::Chassis;
 use dialtone_proto::bus::v1::{Heartbeat, MoClaim, MoClaimed};
 use dialtone_testkit::Nats;
@@ -74,4 +75,41 @@ async fn a_subscription_is_there_when_it_is_made() {
         // What is dropped is gone on the server before the next one is made.
         drop(answers.subscribe(&subjects::lease()).await.expect("subscribed"));
     }
+}
+
+/// More messages than a client keeps for a server that is away.
+const MORE_THAN_FITS: u64 = 20_000;
+
+#[tokio::test]
+async fn while_the_server_is_away_publishing_ends_as_busy_and_goes_on_when_it_is_back() {
+    let Some(mut server) = Nats::start_own("a nats-server that is away", None) else { return };
+    let chassis = Chassis::real(NodeId::new("one"));
+    let bus = Bus::connect(&BusConfig::at(server.url()), &chassis).await.expect("connected");
+    let mut beats = bus.subscribe(&subjects::heartbeat()).await.expect("subscribed");
+    server.stop();
+    until(&chassis, false).await;
+    let beat = |incarnation| Heartbeat { incarnation, ..Default::default() };
+    let filling = async {
+        for n in 0..MORE_THAN_FITS {
+            let began = chassis.clock.instant();
+            if let Err(error) = bus.publish(&subjects::heartbeat(), beat(n)).await {
+                return (n, error, chassis.clock.instant() - began);
+            }
+        }
+        panic!("no end of what a client keeps");
+    };
+    let (kept, error, waited) = chassis.clock.timeout(PATIENCE, filling).await.expect("it ends");
+    assert_eq!(error, BusError::Busy);
+    assert!(kept > 0 && waited >= ROOM_WITHIN, "{kept} in {waited:?}");
+    let lease = subjects::lease();
+    let deaf = chassis.clock.timeout(PATIENCE, bus.subscribe(&lease)).await.expect("it ends");
+    assert_eq!(deaf.err(), Some(BusError::Busy));
+
+    server.start();
+    until(&chassis, true).await;
+    let speaking = async {
+        while bus.publish(&subjects::heartbeat(), beat(MORE_THAN_FITS)).await.is_err() {}
+        while beats.next().await.expect("open").message != beat(MORE_THAN_FITS) {}
+    };
+    chassis.clock.timeout(PATIENCE, speaking).await.expect("it goes on");
 }
