@@ -28,6 +28,7 @@ use crate::limits::{
     REPEAT_EVERY, SMS_PARTS,
 };
 use crate::parts::{Parts, Put};
+use crate::pdu::{Receipt, Short};
 use crate::results::Reported;
 use crate::segment::text;
 use crate::store::may_pass;
@@ -53,9 +54,9 @@ pub(crate) struct Doors {
     answers: mpsc::Receiver<OfferAnswers>,
 }
 
-/// The task that has the inbound log whenever this process owns it, and then takes what the operator delivers.
+/// The task that takes receipts, and has the inbound log whenever this process owns it: then it takes SMS too.
 ///
-/// One process at a time takes all of it: parts of a text that came to different ones would never become whole.
+/// One process at a time takes all of these: parts of a text that came to different ones would never become whole.
 pub(crate) struct Inbound {
     chassis: Chassis,
     bus: Bus,
@@ -165,10 +166,10 @@ impl Inbound {
         }
     }
 
-    /// Until the log is ours; `None` when the process stops. What is delivered meanwhile the operator delivers again,
-    /// and what inboxes answer they answer whoever has the log.
-    async fn until_owner(&self, doors: &mut Doors) -> Option<Found> {
-        let (stop, clock) = (self.chassis.tasks.stop_token(), &self.chassis.clock);
+    /// Until the log is ours; `None` when the process stops. SMS that are delivered meanwhile the operator delivers
+    /// again, and what inboxes answer they answer whoever has the log.
+    async fn until_owner(&mut self, doors: &mut Doors) -> Option<Found> {
+        let (stop, clock) = (self.chassis.tasks.stop_token(), self.chassis.clock.clone());
         let mut again_at = clock.instant() + OWNER_EVERY;
         loop {
             tokio::select! {
@@ -185,9 +186,40 @@ impl Inbound {
                     };
                     again_at = clock.instant() + pause;
                 }
-                deliver = doors.delivered.recv() => say(deliver?.answer, CommandStatus::EsmeRxTAppn),
+                deliver = doors.delivered.recv() => if let Some((_, answer)) = self.needs_log(deliver?).await {
+                    say(answer, CommandStatus::EsmeRxTAppn);
+                },
                 answers = doors.answers.recv() => drop(answers?),
             }
+        }
+    }
+
+    /// Answers a receipt, and what can't be read: whoever has the log. An SMS is left.
+    async fn needs_log(
+        &mut self,
+        Delivered { deliver, answer }: Delivered,
+    ) -> Option<(Short, oneshot::Sender<CommandStatus>)> {
+        match pdu::read_deliver(&deliver) {
+            Ok(short) => return Some((short, answer)),
+            Err(Some(receipt)) => say(answer, self.receipt(&receipt).await),
+            Err(None) => {
+                metrics::mo("garbled");
+                say(answer, CommandStatus::EsmeRxPAppn);
+            }
+        }
+        None
+    }
+
+    async fn receipt(&mut self, receipt: &Receipt) -> CommandStatus {
+        let now = self.chassis.clock.instant();
+        match self.bridge.receipt(receipt).await {
+            Ok(Reported::Unknown) if self.early.may_come(&receipt.id, now) => CommandStatus::EsmeRxTAppn,
+            Ok(Reported::Unknown) => CommandStatus::EsmeRok,
+            Ok(Reported::Done) => {
+                self.early.came(&receipt.id);
+                CommandStatus::EsmeRok
+            }
+            Err(_) => CommandStatus::EsmeRxTAppn,
         }
     }
 }
@@ -270,29 +302,8 @@ impl<'a> Owned<'a> {
         }
     }
 
-    async fn take(&mut self, Delivered { deliver, answer }: Delivered) {
-        let short = match pdu::read_deliver(&deliver) {
-            Ok(short) => short,
-            Err(Some(receipt)) => {
-                let now = self.inbound.chassis.clock.instant();
-                let status = match self.inbound.bridge.receipt(&receipt).await {
-                    Ok(Reported::Unknown) if self.inbound.early.may_come(&receipt.id, now) => {
-                        CommandStatus::EsmeRxTAppn
-                    }
-                    Ok(Reported::Unknown) => CommandStatus::EsmeRok,
-                    Ok(Reported::Done) => {
-                        self.inbound.early.came(&receipt.id);
-                        CommandStatus::EsmeRok
-                    }
-                    Err(_) => CommandStatus::EsmeRxTAppn,
-                };
-                return say(answer, status);
-            }
-            Err(None) => {
-                metrics::mo("garbled");
-                return say(answer, CommandStatus::EsmeRxPAppn);
-            }
-        };
+    async fn take(&mut self, delivered: Delivered) {
+        let Some((short, answer)) = self.inbound.needs_log(delivered).await else { return };
         let (from, to) = (short.from.clone(), short.to.clone());
         let Some(place) = short.part else {
             let content = text(short.encoding, &short.octets);

@@ -254,8 +254,12 @@ impl World {
     }
 
     async fn tell(&self, item: sms_item::Item) {
+        self.tell_to(&self.chassis.node, item).await;
+    }
+
+    async fn tell_to(&self, node: &NodeId, item: sms_item::Item) {
         let items = vec![SmsItem { item: Some(item) }];
-        self.bus.publish(&subjects::sms(&self.chassis.node), ToSms { items }).await.expect("published");
+        self.bus.publish(&subjects::sms(node), ToSms { items }).await.expect("published");
     }
 
     /// The next result that is told, taken or not; also what was told before.
@@ -273,9 +277,10 @@ impl World {
         }
     }
 
+    /// Takes a result, as whoever told it is to hear.
     pub(crate) async fn take_result(&self, result: &SmsResult) {
         let taken = SmsResultTaken { message_id: result.message_id.clone(), kind: result.kind };
-        self.tell(sms_item::Item::ResultTaken(taken)).await;
+        self.tell_to(&NodeId::new(&result.reply_node), sms_item::Item::ResultTaken(taken)).await;
     }
 
     /// The next result that was not told before, as (n-th message, kind, reason); it is taken.
