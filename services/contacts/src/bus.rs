@@ -1,14 +1,17 @@
 //! The bus door: facts about numbers come in; facts about blocks and events for the phones go out.
 
-use dialtone_bus::{Bus, BusError, Fan, Subscription, subjects};
+use std::sync::Arc;
+
+use dialtone_bus::{Bus, BusError, Delivery, Fan, Subscription, subjects};
 use dialtone_chassis::Backoff;
 use dialtone_proto::bus::v1::{ContactEvent, FactTaken, NumberFact, PresenceItem, ToPresence, presence_item};
 use dialtone_proto::edge::v1::Contact;
 use dialtone_shards::Shards;
 use dialtone_vocab::{PhoneNumber, UserId};
+use tokio::sync::Semaphore;
 
 use crate::handle::{Handle, NewOwner};
-use crate::limits::{FACT_WITHIN, RETRY_FIRST, RETRY_MAX};
+use crate::limits::{FACT_WITHIN, FACTS_AT_ONCE, RETRY_FIRST, RETRY_MAX};
 use crate::metrics;
 
 /// Tells users what became of their contacts. Cheap to clone.
@@ -50,35 +53,42 @@ fn owner(fact: &NumberFact) -> Option<NewOwner> {
     Some(NewOwner { number, user, epoch: fact.epoch, nickname: fact.nickname.clone() })
 }
 
+/// Takes facts, so many at a time: one that waits for a book holds up no other. Which of two about one number is later
+/// is said by their epochs, in whatever order they come.
 async fn hear_facts(handle: Handle, mut facts: Subscription<NumberFact>) {
-    let stop = handle.shared.chassis.tasks.stop_token();
+    let tasks = handle.shared.chassis.tasks.clone();
+    let (stop, free) = (tasks.stop_token(), Arc::new(Semaphore::new(FACTS_AT_ONCE)));
     loop {
-        let fact = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            fact = facts.next() => match fact {
-                Some(fact) => fact,
-                None => return,
-            },
+        let next = async {
+            let permit = free.clone().acquire_owned().await.ok()?;
+            Some((permit, facts.next().await?))
         };
-        if fact.is_late(handle.shared.chassis.clock.now()) {
-            continue;
-        }
-        let Some(owner) = owner(&fact.message) else {
-            tracing::warn!("a fact about a number that can't be read");
+        let Some(Some((permit, fact))) = stop.run_until_cancelled(next).await else { return };
+        let handle = handle.clone();
+        tasks.spawn("contacts fact", async move {
+            let _held_until_answered = permit;
+            hear_fact(&handle, fact).await;
+        });
+    }
+}
+
+async fn hear_fact(handle: &Handle, fact: Delivery<NumberFact>) {
+    if fact.is_late(handle.shared.chassis.clock.now()) {
+        return;
+    }
+    let Some(owner) = owner(&fact.message) else {
+        tracing::warn!("a fact about a number that can't be read");
+        return fact.reply(FactTaken {}).await;
+    };
+    match handle.number_has(owner).await {
+        Ok(()) => {
+            metrics::fact("number", "taken");
             fact.reply(FactTaken {}).await;
-            continue;
-        };
-        match handle.number_has(owner).await {
-            Ok(()) => {
-                metrics::fact("number", "taken");
-                fact.reply(FactTaken {}).await;
-            }
-            // Not answered: identity tells it again.
-            Err(error) => {
-                metrics::fact("number", "again");
-                tracing::warn!(reason = error.reason.as_str(), "a fact could not be taken");
-            }
+        }
+        // Not answered: identity tells it again.
+        Err(error) => {
+            metrics::fact("number", "again");
+            tracing::warn!(reason = error.reason.as_str(), "a fact could not be taken");
         }
     }
 }

@@ -24,6 +24,8 @@ pub const DIRECTORY_BATCH: usize = 1_000;
 pub const DIRECTORY_WITHIN: Duration = Duration::from_secs(3);
 /// How long a user's book may take to answer its door; the outcome is unknown then.
 pub const BOOK_WITHIN: Duration = Duration::from_secs(10);
+/// Facts about numbers that are being taken at the same time.
+pub const FACTS_AT_ONCE: usize = 16;
 /// Books that are told at once of a number's new user.
 pub const FACT_FAN: usize = 256;
 /// Rows that a step of a clean-up takes.

@@ -1,13 +1,16 @@
 //! The bus door: MO claims come in; codes, facts and ended sessions go out.
 
 use dialtone_bus::{Bus, BusError, Subscription, subjects};
-use dialtone_chassis::Chassis;
+use dialtone_chassis::{Backoff, Chassis};
 use dialtone_proto::bus::v1::{FactTaken, MoClaim, MoClaimed, SessionEnded, SmsSubmit, SmsTaken, sms_submit};
 use dialtone_store::StoreError;
 use dialtone_vocab::{PhoneNumber, SessionId, UnixMillis, UserId};
 
 use crate::handle::Handle;
-use crate::limits::{FACT_LOTS, RETRY_FIRST, RETRY_MAX, SMS_TRIES, SMS_WITHIN, SWEEP_EVERY, SWEEP_STEPS};
+use crate::limits::{
+    FACT_BATCH, FACT_LOOK, FACT_LOTS, FACT_WITHIN, RETRY_FIRST, RETRY_MAX, SMS_TRIES, SMS_WITHIN,
+    SWEEP_EVERY, SWEEP_STEPS,
+};
 use crate::store::{Store, Sweep, Sweeper};
 
 /// Hands codes to the SMS service. Cheap to clone.
@@ -82,7 +85,9 @@ pub(crate) async fn open(bus: &Bus, handle: Handle, store: Store) -> Result<(), 
     let claims = bus.subscribe_group(&subjects::identity_mo(), "identity").await?;
     let chassis = handle.chassis.clone();
     chassis.tasks.spawn("identity claims", hear_claims(handle, claims));
-    chassis.tasks.spawn("identity facts", tell_facts(chassis.clone(), bus.clone(), store.clone()));
+    for lot in 0..FACT_LOTS {
+        chassis.tasks.spawn("identity facts", tell_facts(lot, chassis.clone(), bus.clone(), store.clone()));
+    }
     chassis.tasks.spawn("identity sweep", sweep(chassis.clone(), store));
     Ok(())
 }
@@ -113,35 +118,66 @@ async fn hear_claims(handle: Handle, mut claims: Subscription<MoClaim>) {
     }
 }
 
-/// Requests each fact until it is taken. Several processes may tell the same: whoever is told knows it by its epoch.
-async fn tell_facts(chassis: Chassis, bus: Bus, store: Store) {
+/// Requests each fact of a lot until it is taken. Several processes may tell the same: whoever is told knows it by its
+/// epoch.
+async fn tell_facts(lot: u8, chassis: Chassis, bus: Bus, store: Store) {
     let (stop, pending) = (chassis.tasks.stop_token(), store.pending());
-    let mut pause = RETRY_FIRST;
-    while !stop.is_cancelled() {
-        let all = tell_round(&chassis, &bus, &store).await;
-        pause = if all { RETRY_FIRST } else { (pause * 2).min(RETRY_MAX) };
-        let retry = if all { RETRY_MAX } else { pause };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = pending.noted(), if all => {}
-            () = chassis.clock.sleep(retry) => {}
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+    loop {
+        let told = stop.run_until_cancelled(tell_lot(lot, &chassis, &bus, &store)).await;
+        let Some(all) = told else { return };
+        let rest = async {
+            if all {
+                backoff.reset();
+                // The lots take their turns.
+                let look = chassis.rng.jitter(2 * FACT_LOOK);
+                let _either = chassis.clock.timeout(look, pending.noted(lot)).await;
+            } else {
+                chassis.clock.sleep(backoff.pause(&chassis.rng)).await;
+            }
+        };
+        if stop.run_until_cancelled(rest).await.is_none() {
+            return;
         }
     }
 }
 
-/// Whether all that was there was taken.
-async fn tell_round(chassis: &Chassis, bus: &Bus, store: &Store) -> bool {
-    for lot in 0..FACT_LOTS {
-        let Ok(facts) = store.facts(lot, chassis.clock.now()).await else { return false };
-        for (key, fact) in facts {
-            let asked = bus.request::<_, FactTaken>(&subjects::contacts_fact(), fact, SMS_WITHIN).await;
-            if asked.is_err() || store.drop_fact(&key).await.is_err() {
+/// Whether all that was there was taken. One that is not taken keeps no other from being told.
+async fn tell_lot(lot: u8, chassis: &Chassis, bus: &Bus, store: &Store) -> bool {
+    let (mut all, mut last) = (true, None);
+    loop {
+        let rows = match store.facts(lot, last.as_deref()).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "facts could not be read");
                 return false;
             }
+        };
+        for (key, value) in &rows {
+            all &= tell_fact(key, value, chassis, bus, store).await;
+        }
+        match rows.last() {
+            Some((key, _)) if rows.len() == FACT_BATCH => last = Some(key.clone()),
+            _ => return all,
         }
     }
-    true
+}
+
+/// Whether nothing is left of a fact.
+async fn tell_fact(key: &[u8], value: &[u8], chassis: &Chassis, bus: &Bus, store: &Store) -> bool {
+    let told = async {
+        let Some(fact) = store.fact(key, value, chassis.clock.now()).await? else { return Ok(true) };
+        let asked = bus.request::<_, FactTaken>(&subjects::contacts_fact(), fact, FACT_WITHIN).await;
+        if let Err(error) = asked {
+            tracing::debug!(%error, "a fact was not taken yet");
+            return Ok(false);
+        }
+        store.drop_fact(key).await.map(|()| true)
+    };
+    told.await.unwrap_or_else(|error: StoreError| {
+        tracing::warn!(%error, "a fact could not be told");
+        false
+    })
 }
 
 async fn sweep(chassis: Chassis, store: Store) {

@@ -51,9 +51,13 @@ pub const SMS_TRIES: usize = 5;
 pub const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause between tries.
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
-/// Parts of the facts, each looked at for itself.
+/// How long contacts may take to take a fact: it tells every book that holds the number first.
+pub const FACT_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks for facts that another process left, on average; at most twice that.
+pub const FACT_LOOK: Duration = Duration::from_secs(10);
+/// Parts of the facts, each told for itself: what is not taken holds up the others of its own part only.
 pub const FACT_LOTS: u8 = 64;
-/// Facts of a lot looked at in one round.
+/// Facts of a lot read at once.
 pub const FACT_BATCH: usize = 64;
 /// How long after it was put down a fact may still come to pass.
 pub const FACT_PATIENCE: Duration = Duration::from_secs(24 * 3_600);

@@ -1,5 +1,7 @@
 //! A number gets or loses its user.
 
+use std::time::Duration;
+
 use dialtone_proto::types::v1::UserRef;
 use dialtone_vocab::UserId;
 
@@ -84,4 +86,28 @@ async fn a_number_that_loses_its_user_is_no_friend_and_old_facts_change_nothing(
     assert_eq!(friends.len(), 1);
     assert_eq!(friends[0].user, Some(UserRef { id: CARLA.to_vec() }));
     assert_eq!(friends[0].number, "", "another number of hers is not given away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fact_that_waits_for_a_book_holds_up_no_other() {
+    let world = world().await;
+    world.synced(ANNA, &[], &[NOBODY]).await;
+    world.synced(BEN, &[], &[CARLA_NUMBER]).await;
+    // Anna's book waits for identity's answer, and a fact for Anna's book.
+    world.directory.be_slow(true);
+    let sync = world.sync(ANNA, &[], &[BEN_NUMBER], &[], false);
+    let first = async {
+        world.directory.asked().await;
+        world.tell(NOBODY, Some(NEW), 1).await;
+    };
+    let second = async {
+        world.directory.asked().await;
+        // Behind the first.
+        world.chassis.clock.sleep(Duration::from_millis(1)).await;
+        world.tell(CARLA_NUMBER, None, 2).await;
+        world.directory.be_slow(false);
+    };
+    let (answer, (), ()) = tokio::join!(sync, first, second);
+    answer.expect("answered");
+    assert_eq!(world.friends(BEN).await, Vec::<String>::new());
 }

@@ -18,6 +18,7 @@ use dialtone_proto::types::v1::TypedNumber;
 use dialtone_shards::Shards;
 use dialtone_store::{MemoryDisk, StoreUrl};
 use dialtone_vocab::{DeviceId, PhoneNumber, Reason, SessionId, UserId};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 pub(crate) const ANNA: UserId = UserId::new([1; 16]);
@@ -36,6 +37,16 @@ type Numbers = BTreeMap<String, (UserId, u64, String)>;
 pub(crate) struct FakeDirectory {
     numbers: Arc<RwLock<Numbers>>,
     down: Arc<RwLock<bool>>,
+    slow: Arc<watch::Sender<Pace>>,
+}
+
+/// How quick identity is.
+#[derive(Default)]
+struct Pace {
+    /// It answers nothing while it is slow.
+    slow: bool,
+    /// Somebody has asked meanwhile.
+    asked: bool,
 }
 
 impl FakeDirectory {
@@ -52,6 +63,20 @@ impl FakeDirectory {
         *self.down.write().expect("lock") = down;
     }
 
+    pub(crate) fn be_slow(&self, slow: bool) {
+        self.slow.send_replace(Pace { slow, asked: false });
+    }
+
+    /// Until somebody waits for an answer.
+    pub(crate) async fn asked(&self) {
+        self.slow.subscribe().wait_for(|pace| pace.asked).await.expect("it is there");
+    }
+
+    async fn answer_in_time(&self) {
+        self.slow.send_modify(|pace| pace.asked = true);
+        self.slow.subscribe().wait_for(|pace| !pace.slow).await.expect("it is there");
+    }
+
     fn check(&self) -> Result<(), Status> {
         let down = *self.down.read().expect("lock");
         if down { Err(Error::new(Reason::StoreUnavailable, "down").into()) } else { Ok(()) }
@@ -65,6 +90,7 @@ impl Directory for FakeDirectory {
         request: Request<directory::ResolveRequest>,
     ) -> Result<Response<directory::ResolveResponse>, Status> {
         self.check()?;
+        self.answer_in_time().await;
         let numbers = self.numbers.read().expect("lock");
         let answer = |number: &String| match numbers.get(number) {
             Some((user, epoch, nickname)) => {

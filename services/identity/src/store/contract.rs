@@ -188,6 +188,7 @@ dialtone_testkit::over_every_store! { "identity over a CQL server", crate::SCHEM
     a_user_has_so_many_devices
     a_fact_is_there_before_it_is_so_and_told_when_it_is
     a_fact_that_never_came_to_pass_is_not_told
+    a_lot_is_read_part_by_part_and_woken_alone
     sessions_and_names_are_changed_by_one_of_two
     a_device_begins_one_session_of_two
     a_session_that_has_run_out_here_and_not_there_is_renewed_or_ended

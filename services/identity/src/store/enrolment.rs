@@ -127,7 +127,7 @@ impl Store {
         self.add_fact(enrolment.number, &number.row, enrolment.now).await?;
         let key = number_key(enrolment.number);
         let owns = self.swap("number_owner", key, &number).await?;
-        self.pending.note();
+        self.pending.note(enrolment.number);
         if owns {
             return Ok(true);
         }

@@ -1,5 +1,6 @@
 //! What other services ask identity, and what it tells them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dialtone_bus::subjects;
@@ -66,4 +67,38 @@ async fn a_number_that_gets_a_user_is_told_until_it_is_taken_across_a_restart() 
     let other = world.next(&mut facts).await;
     assert_eq!((other.message.number.as_str(), &other.message.user), (BEN, &ben));
     other.reply(FactTaken {}).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_is_not_taken_holds_up_no_other() {
+    let mut world = world().await;
+    // The first and the second are told one after the other; the third beside them.
+    let (first, others) = (ANNA, ["+14155550165", BEN]);
+    for (number, seed) in [(first, 1), (others[0], 2), (others[1], 3)] {
+        world.register(number, seed, "").await;
+    }
+    let mut facts =
+        world.bus.subscribe_group(&subjects::contacts_fact(), "contacts").await.expect("subscribed");
+    let (mut taken, mut refused) = (BTreeSet::new(), 0);
+    while taken.len() < others.len() {
+        let fact = world.next(&mut facts).await;
+        let number = fact.message.number.clone();
+        if number == first {
+            refused += 1;
+            assert!(refused < 9, "the others are not told");
+            continue;
+        }
+        fact.reply(FactTaken {}).await;
+        assert!(taken.insert(number), "what was taken is not told again");
+    }
+    loop {
+        let fact = world.next(&mut facts).await;
+        assert_eq!(fact.message.number, first, "until it is taken");
+        refused += 1;
+        if refused > 2 {
+            break fact.reply(FactTaken {}).await;
+        }
+    }
+    let more = world.chassis.clock.timeout(Duration::from_secs(60), facts.next()).await;
+    assert!(more.is_err(), "nothing is left");
 }

@@ -1,10 +1,11 @@
 //! What is told of numbers.
 
 use dialtone_proto::bus::v1::NumberFact;
+use futures::FutureExt as _;
 
 use super::super::accounts::number_key;
 use super::*;
-use crate::limits::{FACT_LOTS, FACT_PATIENCE};
+use crate::limits::{FACT_BATCH, FACT_LOTS, FACT_PATIENCE};
 use crate::rows::NumberRow;
 
 /// What is to be told of a number.
@@ -16,7 +17,10 @@ pub(super) async fn told(store: &Store, number: PhoneNumber, now: UnixMillis) ->
 async fn all(store: &Store, now: UnixMillis) -> Vec<(bytes::Bytes, NumberFact)> {
     let mut all = Vec::new();
     for lot in 0..FACT_LOTS {
-        all.extend(store.facts(lot, now).await.expect("read"));
+        for (key, value) in store.facts(lot, None).await.expect("read") {
+            let fact = store.fact(&key, &value, now).await.expect("read");
+            all.extend(fact.map(|fact| (key, fact)));
+        }
     }
     all
 }
@@ -76,4 +80,24 @@ pub(super) async fn a_fact_that_never_came_to_pass_is_not_told(url: &StoreUrl) {
     own(&store, 2, owned(BEN, 3)).await;
     let facts = all(&store, NOW).await;
     assert_eq!(facts.iter().map(|(_, fact)| fact.epoch).collect::<Vec<_>>(), [3]);
+}
+
+pub(super) async fn a_lot_is_read_part_by_part_and_woken_alone(url: &StoreUrl) {
+    let Process { store, .. } = Process::start(url).await;
+    let lots = u64::from(FACT_LOTS);
+    let beside = number(1);
+    let mine: Vec<_> = (1..=FACT_BATCH as u64 + 1).map(|n| number(n * lots)).collect();
+    for number in mine.iter().chain([&beside]) {
+        store.add_fact(*number, &owned(ANNA, 1), NOW).await.expect("put down");
+    }
+    let lot = u8::try_from(mine[0].as_u64() % lots).expect("a lot");
+    let part = store.facts(lot, None).await.expect("read");
+    let rest = store.facts(lot, part.last().map(|(key, _)| &key[..])).await.expect("read");
+    assert_eq!((part.len(), rest.len()), (FACT_BATCH, 1));
+    assert!(rest[0].0 > part[FACT_BATCH - 1].0);
+
+    let flow = verified(&store, FLOW, 2).await;
+    assert_eq!(enroll(&store, 2, ANNA, (&FLOW, &flow)).await, done(ANNA, 1));
+    let woken = (0..FACT_LOTS).filter(|lot| store.pending().noted(*lot).now_or_never().is_some());
+    assert_eq!(woken.map(u64::from).collect::<Vec<_>>(), [number(2).as_u64() % lots]);
 }
