@@ -123,6 +123,28 @@ pub async fn too_large_is_refused(bus: &Bus) {
     assert!(matches!(bus.publish(&subjects::heartbeat(), huge).await, Err(BusError::TooLarge(_))));
 }
 
+/// Requests are shared out within a group, not asked of one member alone.
+pub async fn a_group_shares_requests(bus: &Bus) {
+    let subject = subjects::identity_mo();
+    let mut one = bus.subscribe_group(&subject, "identity").await.expect("subscribed");
+    let mut two = bus.subscribe_group(&subject, "identity").await.expect("subscribed");
+    let mut answered = [0; 2];
+    for _ in 0..40 {
+        let answering = async {
+            let (member, request) = tokio::select! {
+                request = one.next() => (0, request),
+                request = two.next() => (1, request),
+            };
+            answered[member] += 1;
+            request.expect("open").reply(MoClaimed::default()).await;
+        };
+        let asking = bus.request::<_, MoClaimed>(&subject, claim("x"), SOON);
+        let (asked, ()) = tokio::join!(asking, answering);
+        assert_eq!(asked, Ok(MoClaimed::default()));
+    }
+    assert!(answered.iter().all(|count| *count > 0), "{answered:?}");
+}
+
 /// A dropped subscription hears nothing and answers nothing.
 pub async fn dropping_unsubscribes(bus: &Bus) {
     drop(bus.subscribe_group(&subjects::identity_mo(), "identity").await.expect("subscribed"));

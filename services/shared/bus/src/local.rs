@@ -117,6 +117,10 @@ impl LocalBus {
         }
     }
 
+    fn is_heard(&self, subject: &str) -> bool {
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).contains_key(subject)
+    }
+
     /// Who gets the next message of a subject: every plain subscriber and one of each group.
     fn receivers(&self, subject: &str) -> Vec<Subscriber> {
         let all = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +193,7 @@ impl LocalBus {
         deadline: UnixMillis,
         within: Duration,
     ) -> Result<R, BusError> {
-        if self.receivers(subject).is_empty() {
+        if !self.is_heard(subject) {
             return Err(BusError::NoResponder);
         }
         let reply = format!("reply.{}", self.next.fetch_add(1, Ordering::Relaxed));

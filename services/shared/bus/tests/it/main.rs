@@ -42,6 +42,7 @@ cases! {
     nobody_listens_to_a_publish
     nobody_answers_fails_fast
     a_request_is_answered
+    a_group_shares_requests
     answers_do_not_mix
     silence_times_out
     too_large_is_refused
