@@ -123,11 +123,13 @@ async fn an_outbox_that_cannot_be_read_does_not_hide_the_others() {
     let logs = open(StoreUrl::memory(&MemoryDisk::new()), None, &chassis).await.expect("opens");
     for user in 1..=3 {
         let mut log = logs.open(&[user; 16], chassis.clock.now()).await.expect("opens").log;
+        // The last write says that the ones before are settled: a row of theirs that is missing is a hole.
         for _ in 0..3 {
             log.push(1, OutboxEntry { entry: Some(data()) }.encode_to_vec());
+            let write = log.next_write(chassis.clock.now()).expect("waits");
+            logs.write(&write).await.expect("written");
+            log.settled(&write);
         }
-        let write = log.next_write(chassis.clock.now()).expect("waits");
-        logs.write(&write).await.expect("written");
     }
     let broken = logs.log_id(&[2; 16]);
     let rows = logs

@@ -222,7 +222,12 @@ impl LogStore {
         let first = (u64::from(bucket) * BUCKET).saturating_sub(WRITE_ENTRIES as u64) + 1;
         let rows = self.rows(id, first, last_of(bucket)).await?;
         let tail_row = self.tail_row(id, bucket).await?;
-        Ok(walk(rows, tail_row, now))
+        let walked = walk(rows, tail_row, now);
+        // Of the one writer of an embedded store nothing comes late, and nothing comes in part.
+        if matches!(self.owner, Owner::Lock(..)) && walked.tail < tail_row {
+            return Err(LogError::Hole { idx: walked.tail + 1 });
+        }
+        Ok(walked)
     }
 
     /// The tail of a bucket, or of the one before it if nothing was written there yet.

@@ -167,6 +167,15 @@ async fn a_hole_is_an_error_wherever_a_page_meets_it() {
 }
 
 #[tokio::test]
+async fn a_log_with_a_hole_near_its_end_is_not_opened() {
+    let store = store(&MemoryDisk::new(), 1);
+    filled(&store, 300, NOW).await;
+    let row = rows_of(&store).await[290].0.to_vec();
+    assert!(store.db().commit(Batch::new().delete("log", row)).await.expect("deletes").is_applied());
+    assert_eq!(store.open(&OWNER, NOW).await.err(), Some(LogError::Hole { idx: 290 }));
+}
+
+#[tokio::test]
 async fn the_sweeper_drops_what_is_past_and_the_index_goes_on() {
     let disk = MemoryDisk::new();
     let store = store(&disk, 1);
