@@ -73,12 +73,10 @@ fn a_port_in_use_is_named_with_its_setting() {
 #[test]
 fn a_store_that_is_in_use_or_not_ours_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let first = serve(folder.path());
+    let mut first = serve(folder.path());
     assert_says(&refused(folder.path(), &[]), &["dialtone-data", "in use by another process"]);
-    assert!(
-        first.get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")),
-        "the first goes on"
-    );
+    // The first goes on.
+    first.wait_ready();
     assert!(first.stop());
 
     let home = folder.path().join("home");

@@ -165,14 +165,18 @@ async fn a_receipt_for_what_another_process_submitted_is_told_once_by_whoever_ge
     let Some(ground) = Ground::new().await else { return };
     let mut pair = Pair::start(&ground).await;
     pair.owned().await;
-    // Each in turn, so that one of them gets its receipt without the log.
+    // Until each has submitted one, so that one of them gets its receipt without the log.
     let mut submitted = [None; 2];
-    for n in 1..=4 {
+    for n in 1.. {
         let took = pair.submitted(n).await;
         submitted[took].get_or_insert(n);
+        if submitted.iter().all(Option::is_some) {
+            break;
+        }
+        assert!(n < 64, "the bus gives to both");
     }
     for (took, gets) in [(0, 1), (1, 0)] {
-        let n = submitted[took].expect("the bus gives to both");
+        let n = submitted[took].expect("both have");
         let deliver = receipt(&format!("id:{n} stat:DELIVRD"));
         assert_eq!(delivered(&pair.worlds[gets], &mut pair.peers[gets], deliver).await, 0, "at once");
         assert_eq!(pair.telling(FateKind::SmsDelivered).await, [NAMES[gets]], "one result, of who got it");
