@@ -41,6 +41,10 @@ sabotage:
 load rate="10000" seconds="20":
     cargo run --release -p dialtone-load -- run one-to-one --self --rate {{rate}} --seconds {{seconds}}
 
+# what each wall costs: one process, split over NATS, split over NATS and the CQL server at `cql`
+walls cql="127.0.0.1:9042" rate="2000" seconds="20":
+    cargo run --release -p dialtone-load -- run walls --cql {{cql}} --rate {{rate}} --seconds {{seconds}}
+
 # a nats-server for the tests that want one
 nats action="start":
     deploy/local/nats-server {{action}}

@@ -30,6 +30,15 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US));
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("the same bounds");
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of minutes")]
+    pub(crate) fn count(&self) -> f64 {
+        self.0.len() as f64
+    }
+
     pub(crate) fn quantiles(&self) -> Quantiles {
         #[expect(clippy::cast_precision_loss, reason = "microseconds below two minutes")]
         let at = |quantile: f64| self.0.value_at_quantile(quantile) as f64 / 1_000.0;

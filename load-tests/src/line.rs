@@ -21,7 +21,7 @@ use dialtone_proto::edge::v1::{Ack, ClientFrame, Hello, ServerFrame, Welcome};
 use dialtone_proto::routing::v1::SendRequest;
 use dialtone_proto::types::v1::{Body, Recipient};
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tonic::Streaming;
 
 use crate::tally::{Mark, Tally};
@@ -80,6 +80,9 @@ pub(crate) struct Line {
     next_seq: u64,
 }
 
+/// Room for messages under way in a pair; `None`: as many as there are.
+pub(crate) type Window = Option<Arc<Semaphore>>;
+
 /// The sending half.
 pub(crate) struct Sender {
     up: mpsc::Sender<Queued>,
@@ -91,28 +94,27 @@ pub(crate) struct Sender {
 }
 
 impl Line {
-    /// Opens a stream from the beginning of its logs and waits until it is level.
+    /// Opens a stream from the beginning of its logs and waits until it is welcome.
     pub(crate) async fn open(chassis: &Chassis, api: &Api, shared: &Shared) -> Result<Self> {
-        let opening = Self::open_and_catch_up(api, shared);
-        chassis.clock.timeout(OPEN_WITHIN, opening).await.ok().context("a stream did not become level")?
+        let opening = Self::welcome(api, shared);
+        chassis.clock.timeout(OPEN_WITHIN, opening).await.ok().context("a stream was not welcome in time")?
     }
 
-    async fn open_and_catch_up(api: &Api, shared: &Shared) -> Result<Self> {
+    async fn welcome(api: &Api, shared: &Shared) -> Result<Self> {
         let (up, queue) = mpsc::channel(QUEUE);
         up.try_send(Queued { frame: Up::Hello(Hello::default()), due: None }).ok().context("no room")?;
         let outgoing = Outgoing { queue, shared: shared.clone() };
         let mut down = api.session().connect(outgoing).await.context("opening a stream")?.into_inner();
-        let mut line_seq = None;
         loop {
             let frame = down.message().await.context("a stream broke")?.context("a stream ended")?;
             match frame.frame {
-                Some(Down::Welcome(Welcome { last_client_seq, .. })) => line_seq = Some(last_client_seq + 1),
-                Some(Down::CaughtUp(_)) => break,
+                Some(Down::Welcome(Welcome { last_client_seq, .. })) => {
+                    return Ok(Self { up, down, next_seq: last_client_seq + 1 });
+                }
                 Some(Down::GoAway(go_away)) => bail!("told to go away: {}", go_away.reason),
                 _ => {}
             }
         }
-        Ok(Self { up, down, next_seq: line_seq.context("no welcome")? })
     }
 
     /// Makes it the sender of a pair: answers and receipts are counted in the background.
@@ -123,13 +125,19 @@ impl Line {
         pair: usize,
         to: Recipient,
         body: usize,
+        window: Window,
     ) -> Sender {
         let Self { up, mut down, next_seq } = self;
         let counted = shared.clone();
         chassis.tasks.spawn("load sender", async move {
             loop {
                 match down.message().await {
-                    Ok(Some(frame)) => counted.lock().answer(pair, frame),
+                    Ok(Some(frame)) => {
+                        if let (Some(Down::Accepted(_)), Some(window)) = (&frame.frame, &window) {
+                            window.add_permits(1);
+                        }
+                        counted.lock().answer(pair, frame);
+                    }
                     Ok(None) => return counted.lock().broken("the server ended a sender's stream"),
                     Err(status) => return counted.lock().broken(status.message()),
                 }
@@ -139,7 +147,7 @@ impl Line {
     }
 
     /// Makes it the receiver of a pair: what comes is counted and acknowledged in the background.
-    pub(crate) fn receive_at(self, chassis: &Chassis, shared: &Shared, pair: usize) {
+    pub(crate) fn receive_at(self, chassis: &Chassis, shared: &Shared, pair: usize, window: Window) {
         let Self { up, down, .. } = self;
         let counted = shared.clone();
         chassis.tasks.spawn("load receiver", async move {
@@ -151,6 +159,9 @@ impl Line {
                         Ok(ServerFrame { frame: Some(Down::Message(message)) }) => {
                             last = Some(message.idx);
                             counted.lock().message(pair, &message);
+                            if let Some(window) = &window {
+                                window.add_permits(1);
+                            }
                         }
                         Ok(_) => {}
                         Err(status) => return counted.lock().broken(status.message()),

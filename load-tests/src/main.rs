@@ -1,98 +1,45 @@
 //! `dialtone-load`: drives a system with a load and says what it cost.
 //!
 //! ```text
-//!   run one-to-one --self     ├─ child: the server, this same program with the dialtone library in it
+//!   run one-to-one --self     ├─ children: the system, this same program with the dialtone library in it
 //!                             ├─ child: the floor, a bare tonic relay of the same frames, at the same rate
 //!                             └─ the store alone: the appends of the same messages, in groups of the same size
+//!   run walls --cql …         the shapes one after the other, in one process, over NATS, over NATS and CQL servers
 //! ```
 //!
 //! Absolute times of a shared machine mean little; the ratio of figures of one run means something.
 
+mod args;
 mod crowd;
+mod drive;
+mod driver_alone;
 mod floor;
 mod latency;
 mod line;
 mod machine;
-mod one_to_one;
 mod pace;
 mod report;
 mod scrape;
+mod shape;
 mod store_alone;
+mod system;
 mod tally;
+mod walls;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use args::{Cli, Command, Scenario};
+use clap::Parser;
 use dialtone::settings::{SERVICES, Settings};
 use dialtone_chassis::{Chassis, telemetry};
 use dialtone_vocab::NodeId;
+use report::{Report, tell};
 
 /// As the `dialtone` binary has it, and so the floor too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Load for Dialtone.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run a scenario.
-    Run {
-        #[command(subcommand)]
-        scenario: Scenario,
-    },
-    /// The server, for `run … --self`.
-    #[command(hide = true)]
-    Server,
-    /// The bare relay, for the floor.
-    #[command(hide = true)]
-    Relay,
-}
-
-#[derive(Debug, Subcommand)]
-enum Scenario {
-    /// Pairs of users, one of each writing to the other: instant messages with receipts, open loop, Poisson arrivals.
-    OneToOne(OneToOne),
-}
-
-/// The one-to-one scenario.
-#[derive(Debug, Clone, Args)]
-struct OneToOne {
-    /// Start the server, the floor and the store alone, and compare. Without it: `--gateway` and `--sms-centre`.
-    #[arg(long = "self", conflicts_with_all = ["gateway", "sms_centre"])]
-    own: bool,
-    /// The gateway of a running system.
-    #[arg(long, requires = "sms_centre", required_unless_present = "own")]
-    gateway: Option<String>,
-    /// The operations port of the process with its embedded SMS centre: the users register through it.
-    #[arg(long, requires = "gateway")]
-    sms_centre: Option<String>,
-    /// Messages a second, over all pairs.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rate: u32,
-    /// How long is measured.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3_600))]
-    seconds: u32,
-    /// How long the load runs before.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=600))]
-    warm_up: u32,
-    /// Pairs: twice as many users, each with a connection of its own.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pairs: u32,
-    /// Bytes of a body.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(24..=65_536))]
-    body: u32,
-    /// Where the report goes; it is printed as well.
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
 
 fn main() -> ExitCode {
     rustls::crypto::ring::default_provider()
@@ -109,9 +56,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        // What `dialtone` itself does.
-        Command::Server => {
-            let services = SERVICES.map(str::to_owned);
+        // What `dialtone run` itself does.
+        Command::Server { services } => {
+            let services = if services.is_empty() { SERVICES.map(str::to_owned).to_vec() } else { services };
             let serving =
                 async { dialtone::serve::serve(Settings::load(None, std::env::vars())?, &services).await };
             many_threads()?.block_on(serving)?;
@@ -121,14 +68,26 @@ fn run(command: Command) -> Result<ExitCode> {
             many_threads()?.block_on(floor::serve())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { scenario: Scenario::OneToOne(plan) } => {
+        Command::Run { scenario } => {
             telemetry::metrics_only().context("metrics")?;
             // One thread: the generator never takes more than one core from the server.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let chassis = Chassis::real(NodeId::new("load"));
-            let report = runtime.block_on(one_to_one::run(&chassis, &plan))?;
-            report.tell(plan.json.as_deref())?;
-            Ok(report.exit_code())
+            runtime.block_on(run_scenario(&Chassis::real(NodeId::new("load")), scenario))
+        }
+    }
+}
+
+async fn run_scenario(chassis: &Chassis, scenario: Scenario) -> Result<ExitCode> {
+    let one = |report: Report, file: Option<&Path>| tell(&report, &[&report], file);
+    match scenario {
+        Scenario::OneToOne(plan) => {
+            one(shape::one_to_one(chassis, &plan, true).await?, plan.target.json.as_deref())
+        }
+        Scenario::Pairs(plan) => one(shape::pairs(chassis, &plan).await?, plan.target.json.as_deref()),
+        Scenario::Offline(plan) => one(shape::offline(chassis, &plan).await?, plan.target.json.as_deref()),
+        Scenario::Walls(plan) => {
+            let walls = walls::run(chassis, &plan).await?;
+            tell(&walls, &walls.reports(), plan.json.as_deref())
         }
     }
 }

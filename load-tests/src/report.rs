@@ -1,15 +1,17 @@
 //! What a run says: one JSON object.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::OneToOne;
+use crate::args::Target;
+use crate::drive::Measured;
 use crate::latency::Quantiles;
 use crate::machine;
-use crate::one_to_one::Measured;
+use crate::system::CQL;
 
 /// A generator later than this at the 99th percentile measures itself.
 const LATE_MS: f64 = 1.0;
@@ -22,9 +24,12 @@ const VOID: u8 = 2;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     scenario: &'static str,
-    rate: u32,
-    seconds: u32,
-    pairs: u32,
+    way: Option<&'static str>,
+    /// Messages a second of an open loop.
+    pub(crate) rate: Option<u32>,
+    /// Messages under way in each pair of a closed loop.
+    pub(crate) window: Option<u32>,
+    seconds: f64,
     connections: u32,
     body_bytes: u32,
     cores: usize,
@@ -33,13 +38,11 @@ pub(crate) struct Report {
     /// The first thing that went wrong on a stream.
     trouble: Option<String>,
 
-    accepted_per_s: f64,
-    delivered_per_s: f64,
+    pub(crate) accepted_per_s: f64,
+    pub(crate) delivered_per_s: f64,
     /// From when it was due to when its receiver had it.
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    max_ms: f64,
+    #[serde(flatten)]
+    pub(crate) delivery: Option<Quantiles>,
     /// From when it was due to its durable `Accepted`.
     accepted_p50_ms: f64,
     accepted_p99_ms: f64,
@@ -49,7 +52,13 @@ pub(crate) struct Report {
     refused: u64,
     pairs_without_receipt: usize,
 
-    server_cpu_s_per_100k: Option<f64>,
+    /// By each process.
+    pub(crate) cpu_s_per_100k: BTreeMap<String, f64>,
+    /// The same of the phase before, in which they were stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stored_cpu_s_per_100k: Option<BTreeMap<String, f64>>,
+    /// By all of them but the CQL server.
+    pub(crate) server_cpu_s_per_100k: Option<f64>,
     floor_cpu_s_per_100k: Option<f64>,
     store_cpu_s_per_100k: Option<f64>,
     /// Server over floor plus store.
@@ -69,29 +78,30 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &OneToOne, measured: &Measured) -> Self {
+    pub(crate) fn new(
+        scenario: &'static str,
+        target: &Target,
+        connections: u32,
+        body: u32,
+        measured: &Measured,
+    ) -> Self {
         let tally = measured.shared.lock();
-        let Quantiles { p50_ms, p99_ms, p999_ms, max_ms } = tally.delivery.quantiles();
         let acceptance = tally.acceptance.quantiles();
-        let seconds = f64::from(measured.seconds);
+        let seconds = measured.seconds;
         let [before, after] = &measured.scraped;
         let (commits, groups) = (after.commits.since(&before.commits), after.groups.since(&before.groups));
         let scraped = commits.count() > 0.0;
         let mut report = Self {
-            scenario: "one-to-one",
-            rate: plan.rate,
-            seconds: plan.seconds,
-            pairs: plan.pairs,
-            connections: plan.pairs * 2,
-            body_bytes: plan.body,
+            scenario,
+            way: target.own.then(|| target.way.name()),
+            seconds,
+            connections,
+            body_bytes: body,
             cores: machine::cores(),
             trouble: tally.trouble.clone(),
             accepted_per_s: per_second(tally.accepted, seconds),
             delivered_per_s: per_second(tally.delivered, seconds),
-            p50_ms,
-            p99_ms,
-            p999_ms,
-            max_ms,
+            delivery: Some(tally.delivery.quantiles()),
             accepted_p50_ms: acceptance.p50_ms,
             accepted_p99_ms: acceptance.p99_ms,
             lost: tally.lost(),
@@ -99,12 +109,13 @@ impl Report {
             misordered: tally.misordered,
             refused: tally.refused,
             pairs_without_receipt: tally.without_receipt(),
+            cpu_s_per_100k: cpu_by_process(measured, tally.delivered),
             server_cpu_s_per_100k: cpu_per_100k(measured, tally.delivered),
             commit_p99_ms: scraped.then(|| commits.quantile(0.99) * 1_000.0),
             commits_per_s: scraped.then(|| commits.count() / seconds),
             commit_group: scraped.then(|| groups.mean()),
             generator_late_p99_ms: tally.late.quantiles().p99_ms,
-            generator_cpu_share: measured.burnt.map(|burnt| burnt.own / seconds),
+            generator_cpu_share: measured.burnt.as_ref().map(|burnt| burnt.own / seconds),
             ..Self::default()
         };
         drop(tally);
@@ -151,33 +162,44 @@ impl Report {
             .map(|(server, floor)| server / (floor + store));
     }
 
-    /// Prints it, and writes it where asked.
-    ///
-    /// # Errors
-    /// When the file can't be written.
-    pub(crate) fn tell(&self, file: Option<&Path>) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        println!("{text}");
-        for why in &self.void {
-            eprintln!("VOID: {why}");
-        }
-        match file {
-            Some(file) => std::fs::write(file, text + "\n").context("writing the report"),
-            None => Ok(()),
-        }
+    /// What was delivered had been stored before, by a phase of its own: nobody waited for it.
+    pub(crate) fn stored_before(&mut self, stored: &Measured) {
+        let accepted = stored.shared.lock().accepted;
+        self.accepted_per_s = per_second(accepted, stored.seconds);
+        self.stored_cpu_s_per_100k = Some(cpu_by_process(stored, accepted));
+        self.delivery = None;
+        self.judge(stored, "storing");
     }
 
-    /// Failure if a message was lost, doubled, disordered or refused; 2 if the figures do not count.
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    fn went_wrong(&self) -> bool {
         let wrong = self.lost + self.duplicated + self.misordered + self.refused;
-        if wrong > 0 || self.trouble.is_some() || self.pairs_without_receipt > 0 {
-            ExitCode::FAILURE
-        } else if self.void.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(VOID)
+        wrong > 0 || self.trouble.is_some() || self.pairs_without_receipt > 0
+    }
+}
+
+/// Prints what was found, as JSON, and writes it where asked. Failure if a message was lost, doubled, disordered or
+/// refused in any of the reports; 2 if figures do not count.
+///
+/// # Errors
+/// When the file can't be written.
+pub(crate) fn tell(told: &impl Serialize, reports: &[&Report], file: Option<&Path>) -> Result<ExitCode> {
+    let text = serde_json::to_string_pretty(told)?;
+    println!("{text}");
+    for report in reports {
+        for why in &report.void {
+            eprintln!("VOID: {} {}: {why}", report.way.unwrap_or_default(), report.scenario);
         }
     }
+    if let Some(file) = file {
+        std::fs::write(file, text + "\n").context("writing the report")?;
+    }
+    Ok(if reports.iter().any(|report| report.went_wrong()) {
+        ExitCode::FAILURE
+    } else if reports.iter().all(|report| report.void.is_empty()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(VOID)
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of minutes")]
@@ -185,13 +207,21 @@ fn per_second(count: u64, seconds: f64) -> f64 {
     count as f64 / seconds
 }
 
+/// CPU seconds per 100,000 messages, by process.
 #[expect(clippy::cast_precision_loss, reason = "counts of minutes")]
-fn cpu_per_100k(measured: &Measured, delivered: u64) -> Option<f64> {
-    measured.burnt.filter(|_| delivered > 0).map(|burnt| burnt.server * 100_000.0 / delivered as f64)
+fn cpu_by_process(measured: &Measured, messages: u64) -> BTreeMap<String, f64> {
+    let Some(burnt) = measured.burnt.as_ref().filter(|_| messages > 0) else { return BTreeMap::new() };
+    let per_100k = |seconds: &f64| seconds * 100_000.0 / messages as f64;
+    burnt.watched.iter().map(|(name, seconds)| (name.clone(), per_100k(seconds))).collect()
+}
+
+fn cpu_per_100k(measured: &Measured, messages: u64) -> Option<f64> {
+    let all = cpu_by_process(measured, messages);
+    (!all.is_empty()).then(|| all.iter().filter(|(name, _)| *name != CQL).map(|(_, cpu)| cpu).sum())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few cores")]
 fn others_share(measured: &Measured) -> Option<f64> {
-    let machine = f64::from(measured.seconds) * machine::cores() as f64;
-    measured.burnt.map(|burnt| burnt.others / machine)
+    let machine = measured.seconds * machine::cores() as f64;
+    measured.burnt.as_ref().map(|burnt| burnt.others / machine)
 }

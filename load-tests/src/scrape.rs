@@ -23,8 +23,19 @@ pub(crate) struct Scrape {
     pub(crate) groups: Histogram,
 }
 
+/// Asks every one of these operations ports, and sums.
+pub(crate) async fn scrape_all(urls: &[String]) -> Result<Scrape> {
+    let mut all = Scrape::default();
+    for url in urls {
+        let one = scrape(url).await?;
+        all.commits.merge(&one.commits);
+        all.groups.merge(&one.groups);
+    }
+    Ok(all)
+}
+
 /// Asks the operations port at `url`, `http://host:port`.
-pub(crate) async fn scrape(url: &str) -> Result<Scrape> {
+async fn scrape(url: &str) -> Result<Scrape> {
     let host = url.strip_prefix("http://").context("the operations port is given as http://host:port")?;
     let host = host.trim_end_matches('/');
     let mut stream = TcpStream::connect(host).await.context("the operations port")?;
@@ -53,8 +64,18 @@ impl Histogram {
                 None => {}
             }
         }
-        histogram.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        histogram
+        histogram.sorted()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        other.buckets.iter().for_each(|(bound, count)| self.add(*bound, *count));
+        self.sum += other.sum;
+        *self = std::mem::take(self).sorted();
+    }
+
+    fn sorted(mut self) -> Self {
+        self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        self
     }
 
     fn add(&mut self, bound: f64, count: f64) {
@@ -139,8 +160,11 @@ x_bucket{service=\"identity\",le=\"+Inf\"} 1000
     }
 
     #[test]
-    fn what_was_before_is_taken_off() {
+    fn what_was_before_is_taken_off_and_what_is_elsewhere_is_added() {
         let read = Histogram::read(TEXT, "x");
+        let mut both = read.clone();
+        both.merge(&read);
+        assert_eq!((both.count(), both.mean()), (200.0, read.mean()));
         assert_eq!(read.since(&read).count(), 0.0);
         assert_eq!(read.since(&Histogram::default()), read);
     }

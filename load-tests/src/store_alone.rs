@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 
-use crate::machine::Cpu;
+use crate::machine::{Cpu, Watched};
 
 /// Messages whose appends are measured.
 const MESSAGES: u32 = 100_000;
@@ -19,8 +19,8 @@ const SPREAD: u32 = 500;
 pub(crate) fn measure(body: usize, group: usize) -> Result<f64> {
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let value = vec![b'x'; body + AROUND_BODY];
-    let me = std::process::id();
-    let before = Cpu::of(me)?;
+    let nobody_else = Watched::new();
+    let before = Cpu::of(&nobody_else)?;
     for log in LOGS {
         let database = Database::builder(folder.path().join(log)).worker_threads(2).open()?;
         let table = database.keyspace(log, KeyspaceCreateOptions::default)?;
@@ -32,7 +32,7 @@ pub(crate) fn measure(body: usize, group: usize) -> Result<f64> {
             batch.commit()?;
         }
     }
-    Ok(Cpu::of(me)?.since(before).own)
+    Ok(Cpu::of(&nobody_else)?.since(&before).own)
 }
 
 /// Log, bucket, idx and epoch, as the logs key their entries.

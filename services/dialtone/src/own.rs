@@ -1,6 +1,7 @@
 //! A system of one's own, for the tour and for load tests: a child process on free ports in a temporary folder.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -25,41 +26,56 @@ pub struct Launch {
     pub settings: Vec<(String, String)>,
 }
 
-/// The child process and where it listens.
-pub struct OwnSystem {
-    launch: Launch,
-    folder: TempDir,
-    ports: [u16; 3],
+/// A process of this program that serves until this is dropped.
+pub struct Process {
     child: Child,
+    ops: u16,
 }
 
-impl OwnSystem {
-    /// Starts one and waits until it is ready.
+impl Process {
+    /// Starts this program with these arguments and settings; what it says is added to the file `log`.
     ///
     /// # Errors
-    /// When it does not become ready in time.
-    pub async fn start(chassis: &Chassis, launch: Launch) -> Result<Self> {
-        let folder = tempfile::tempdir().context("a temporary folder")?;
-        let ports = free_ports()?;
-        let child = spawn(&launch, &folder, ports)?;
-        let mut own = Self { launch, folder, ports, child };
-        own.ready(chassis).await?;
-        Ok(own)
+    /// When it can't be started.
+    pub fn start(launch: &Launch, ops: u16, log: &Path) -> Result<Self> {
+        let exe = std::env::current_exe().context("this program's path")?;
+        let log = std::fs::File::options().create(true).append(true).open(log)?;
+        let child = Command::new(exe)
+            .args(&launch.args)
+            .envs(launch.settings.iter().cloned())
+            .env("DIALTONE__OPS__LISTEN", local(ops))
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone()?))
+            .stderr(Stdio::from(log))
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the process")?;
+        Ok(Self { child, ops })
     }
 
-    /// URL of its gateway.
-    pub fn gateway_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
-    }
-
-    /// URL of its operations port, where the handsets are.
-    pub fn centre_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[1])
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready in time.
+    pub async fn ready(&mut self, chassis: &Chassis) -> Result<()> {
+        let look = async {
+            while !answers_ready(self.ops).await {
+                ensure!(self.child.try_wait()?.is_none(), "the process ended at its start");
+                chassis.clock.sleep(LOOK_EVERY).await;
+            }
+            Ok(())
+        };
+        chassis.clock.timeout(START_WITHIN, look).await.ok().context("not ready in time")?
     }
 
     /// Process id, for those who measure it.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// URL of its operations port.
+    pub fn ops_url(&self) -> String {
+        format!("http://{}", local(self.ops))
     }
 
     /// Kills it (SIGKILL) and waits until it is gone.
@@ -69,14 +85,67 @@ impl OwnSystem {
     pub async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("killing the process")
     }
+}
+
+/// The child process and where it listens.
+pub struct OwnSystem {
+    launch: Launch,
+    folder: TempDir,
+    ops: u16,
+    gateway: u16,
+    process: Process,
+}
+
+impl OwnSystem {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready in time.
+    pub async fn start(chassis: &Chassis, mut launch: Launch) -> Result<Self> {
+        let folder = tempfile::tempdir().context("a temporary folder")?;
+        let [gateway, ops, smpp] = free_ports()?;
+        let settings = [
+            ("DIALTONE__GATEWAY__LISTEN", local(gateway)),
+            ("DIALTONE__CENTRE__LISTEN", local(smpp)),
+            ("DIALTONE__SMS__PROVIDER", local(smpp)),
+            ("DIALTONE__STORE__URL", format!("embedded:{}", folder.path().join("data").display())),
+        ];
+        launch.settings.extend(settings.map(|(name, value)| (name.to_owned(), value)));
+        let mut process = Process::start(&launch, ops, &folder.path().join("log"))?;
+        process.ready(chassis).await?;
+        Ok(Self { launch, folder, ops, gateway, process })
+    }
+
+    /// URL of its gateway.
+    pub fn gateway_url(&self) -> String {
+        format!("http://{}", local(self.gateway))
+    }
+
+    /// URL of its operations port, where the handsets are.
+    pub fn centre_url(&self) -> String {
+        self.process.ops_url()
+    }
+
+    /// Process id, for those who measure it.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
+    /// Kills it (SIGKILL) and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
 
     /// Starts it again on the same ports and folder.
     ///
     /// # Errors
     /// When it does not become ready in time.
     pub async fn start_again(&mut self, chassis: &Chassis) -> Result<()> {
-        self.child = spawn(&self.launch, &self.folder, self.ports)?;
-        self.ready(chassis).await
+        self.process = Process::start(&self.launch, self.ops, &self.folder.path().join("log"))?;
+        self.process.ready(chassis).await
     }
 
     /// Ends it.
@@ -86,17 +155,11 @@ impl OwnSystem {
     pub async fn stop(mut self) -> Result<()> {
         self.kill().await
     }
+}
 
-    async fn ready(&mut self, chassis: &Chassis) -> Result<()> {
-        let look = async {
-            while !answers_ready(self.ports[1]).await {
-                ensure!(self.child.try_wait()?.is_none(), "the process ended at its start");
-                chassis.clock.sleep(LOOK_EVERY).await;
-            }
-            Ok(())
-        };
-        chassis.clock.timeout(START_WITHIN, look).await.ok().context("not ready in time")?
-    }
+/// A port of this machine alone.
+pub fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
 }
 
 /// `GET /readyz`, by hand: three lines of HTTP need no client library.
@@ -111,35 +174,16 @@ async fn answers_ready(port: u16) -> bool {
     ask.await.unwrap_or(false)
 }
 
-fn free_ports() -> Result<[u16; 3]> {
-    // All three are held at once, so that they differ.
-    let listeners = [
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-    ];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
+/// Ports of 127.0.0.1 that nobody listens on.
+///
+/// # Errors
+/// When there are none.
+pub fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
+    // All are held at once, so that they differ.
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0"));
+    let mut ports = [0; COUNT];
+    for (port, listener) in ports.iter_mut().zip(listeners.iter()) {
+        *port = listener.as_ref().ok().context("a free port")?.local_addr()?.port();
     }
     Ok(ports)
-}
-
-fn spawn(launch: &Launch, folder: &TempDir, [gateway, ops, smpp]: [u16; 3]) -> Result<Child> {
-    let exe = std::env::current_exe().context("this program's path")?;
-    let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log"))?;
-    Command::new(exe)
-        .args(&launch.args)
-        .envs(launch.settings.iter().cloned())
-        .env("DIALTONE__GATEWAY__LISTEN", format!("127.0.0.1:{gateway}"))
-        .env("DIALTONE__OPS__LISTEN", format!("127.0.0.1:{ops}"))
-        .env("DIALTONE__CENTRE__LISTEN", format!("127.0.0.1:{smpp}"))
-        .env("DIALTONE__SMS__PROVIDER", format!("127.0.0.1:{smpp}"))
-        .env("DIALTONE__STORE__URL", format!("embedded:{}", folder.path().join("data").display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(log.try_clone()?))
-        .stderr(Stdio::from(log))
-        .kill_on_drop(true)
-        .spawn()
-        .context("starting the process")
 }
