@@ -413,7 +413,7 @@ impl<'a> Owned<'a> {
         let now = self.inbound.chassis.clock.now();
         for (receiver, source) in &mut self.sources {
             let Some(node) = self.inbound.shards.node_of("offline", *receiver) else { continue };
-            let Some(due) = source.poll(now) else { continue };
+            let Some(due) = source.poll(&node, now) else { continue };
             let entries = due
                 .positions
                 .iter()
@@ -440,8 +440,11 @@ impl<'a> Owned<'a> {
     async fn answered(&mut self, answers: OfferAnswers) {
         let Ok(receiver) = UserId::from_slice(&answers.receiver) else { return };
         let Some(source) = self.sources.get_mut(&receiver) else { return };
-        if LogId::from_slice(&answers.source) != Ok(self.log.id()) || answers.wait {
+        if LogId::from_slice(&answers.source) != Ok(self.log.id()) {
             return;
+        }
+        if answers.wait {
+            return source.has_begun(self.inbound.chassis.clock.now());
         }
         if answers.expected
             && let Back::Below { taken } = source.expected(answers.taken)

@@ -29,9 +29,8 @@ impl Resides {
             .collect();
         for receiver in receivers {
             let Some(node) = self.shared.shards.node_of("offline", receiver) else { continue };
-            let Some(due) = self.state.sources.get_mut(&receiver).and_then(|source| source.poll(now)) else {
-                continue;
-            };
+            let source = self.state.sources.get_mut(&receiver);
+            let Some(due) = source.and_then(|source| source.poll(&node, now)) else { continue };
             let entries = due.positions.iter().filter_map(|position| self.offered(*position)).collect();
             let offer = Offer {
                 source: self.log.id().to_vec(),
@@ -75,8 +74,17 @@ impl Resides {
 
     pub(super) async fn answers(&mut self, answers: bus::OfferAnswers) {
         let Ok(receiver) = UserId::from_slice(&answers.receiver) else { return };
-        if LogId::from_slice(&answers.source) != Ok(self.log.id()) || answers.wait {
+        if LogId::from_slice(&answers.source) != Ok(self.log.id()) {
             return;
+        }
+        if answers.wait {
+            let now = self.now();
+            return self
+                .state
+                .sources
+                .get_mut(&receiver)
+                .into_iter()
+                .for_each(|source| source.has_begun(now));
         }
         if answers.expected {
             self.expected(receiver, answers.taken);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
-use dialtone_vocab::UnixMillis;
+use dialtone_vocab::{NodeId, UnixMillis};
 
 use crate::limits::{OFFER_ENTRIES, OFFER_RETRY, OFFER_RETRY_MOST};
 
@@ -43,6 +43,7 @@ enum State {
 
 #[derive(Debug)]
 struct Flight {
+    to: NodeId,
     prev: u64,
     last: u64,
     missing: BTreeSet<u64>,
@@ -84,14 +85,17 @@ impl Source {
         }
     }
 
-    /// What to offer now: the next batch if none is under way, or the one under way from its first missing answer
-    /// if there was silence for too long.
-    pub fn poll(&mut self, now: UnixMillis) -> Option<Offer> {
+    /// What to offer the node `to`, where the receiver is, now: the next batch if none is under way, or the one under way
+    /// from its first missing answer if there was silence for too long, or it went to another node.
+    pub fn poll(&mut self, to: &NodeId, now: UnixMillis) -> Option<Offer> {
         if let Some(flight) = &self.flight {
-            if now < flight.again_at {
+            if flight.to != *to {
+                self.wait = OFFER_RETRY;
+            } else if now < flight.again_at {
                 return None;
+            } else {
+                self.wait = (self.wait * 2).min(OFFER_RETRY_MOST);
             }
-            self.wait = (self.wait * 2).min(OFFER_RETRY_MOST);
             let missing = flight.missing.first().copied().unwrap_or(flight.last);
             self.cursor = self.before(missing);
             self.flight = None;
@@ -102,7 +106,7 @@ impl Source {
         let (first, last) = (*positions.first()?, *positions.last()?);
         let prev = self.before(first);
         let missing = positions.iter().copied().collect();
-        self.flight = Some(Flight { prev, last, missing, again_at: now.plus(self.wait) });
+        self.flight = Some(Flight { to: to.clone(), prev, last, missing, again_at: now.plus(self.wait) });
         Some(Offer { settled: self.durable, prev, positions })
     }
 
@@ -114,6 +118,15 @@ impl Source {
     /// When [`Source::poll`] may have something though nothing was added or answered.
     pub fn wake_at(&self) -> Option<UnixMillis> {
         self.flight.as_ref().map(|flight| flight.again_at)
+    }
+
+    /// Whoever has the receiver now has just begun and can't answer for everything yet: the batch under way is offered
+    /// again soon, however long the silence was before.
+    pub fn has_begun(&mut self, now: UnixMillis) {
+        self.wait = OFFER_RETRY;
+        if let Some(flight) = &mut self.flight {
+            flight.again_at = flight.again_at.min(now.plus(OFFER_RETRY));
+        }
     }
 
     /// The receiver has answered for a position. True the first time: then carry out what follows, and say
@@ -194,6 +207,10 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_000);
 
+    fn here() -> NodeId {
+        NodeId::new("here")
+    }
+
     fn source(settled: u64, positions: &[u64]) -> Source {
         let mut source = Source::new(settled);
         positions.iter().for_each(|position| source.add(*position));
@@ -207,47 +224,68 @@ mod tests {
     #[test]
     fn one_batch_at_a_time_each_behind_the_one_before() {
         let mut source = source(3, &[5, 9]);
-        assert_eq!(source.poll(NOW), offer(3, 3, &[5, 9]));
+        assert_eq!(source.poll(&here(), NOW), offer(3, 3, &[5, 9]));
         source.add(12);
-        assert_eq!(source.poll(NOW), None, "one is under way");
+        assert_eq!(source.poll(&here(), NOW), None, "one is under way");
         assert!(source.answered(5));
-        assert_eq!(source.poll(NOW), None, "still is");
+        assert_eq!(source.poll(&here(), NOW), None, "still is");
         assert!(source.answered(9));
-        assert_eq!(source.poll(NOW), offer(3, 9, &[12]));
+        assert_eq!(source.poll(&here(), NOW), offer(3, 9, &[12]));
     }
 
     #[test]
     fn a_batch_has_64_positions() {
         let all: Vec<_> = (1..=100).collect();
         let mut source = source(0, &all);
-        assert_eq!(source.poll(NOW), offer(0, 0, &all[..64]));
+        assert_eq!(source.poll(&here(), NOW), offer(0, 0, &all[..64]));
         (1..=64).for_each(|position| assert!(source.answered(position)));
-        assert_eq!(source.poll(NOW), offer(0, 64, &all[64..]));
+        assert_eq!(source.poll(&here(), NOW), offer(0, 64, &all[64..]));
     }
 
     #[test]
     fn silence_repeats_from_the_first_missing_answer_and_waits_longer_each_time() {
         let mut source = source(0, &[1, 2, 3]);
         let mut now = NOW;
-        assert_eq!(source.poll(now), offer(0, 0, &[1, 2, 3]));
+        assert_eq!(source.poll(&here(), now), offer(0, 0, &[1, 2, 3]));
         assert!(source.answered(1));
         for wait in [500, 1_000, 2_000, 4_000, 8_000, 8_000] {
             assert_eq!(source.wake_at(), Some(UnixMillis(now.0 + wait)));
             now.0 += wait - 1;
-            assert_eq!(source.poll(now), None);
+            assert_eq!(source.poll(&here(), now), None);
             now.0 += 1;
-            assert_eq!(source.poll(now), offer(0, 1, &[2, 3]));
+            assert_eq!(source.poll(&here(), now), offer(0, 1, &[2, 3]));
         }
         assert!(source.answered(2));
         now.0 += 8_000;
-        assert_eq!(source.poll(now), offer(0, 2, &[3]));
+        assert_eq!(source.poll(&here(), now), offer(0, 2, &[3]));
         assert_eq!(source.wake_at(), Some(UnixMillis(now.0 + 1_000)), "an answer shortens the wait again");
+    }
+
+    #[test]
+    fn who_comes_in_place_of_a_silent_one_is_offered_at_once_and_need_not_wait_as_long() {
+        let mut source = source(0, &[1]);
+        let mut now = NOW;
+        for wait in [500, 1_000, 2_000] {
+            assert_eq!(source.poll(&here(), now), offer(0, 0, &[1]));
+            now.0 += wait;
+        }
+        let there = NodeId::new("there");
+        assert_eq!(source.poll(&there, now), offer(0, 0, &[1]));
+        assert_eq!(source.wake_at(), Some(now.plus(OFFER_RETRY)));
+        for wait in [500, 1_000, 2_000] {
+            now.0 += wait;
+            assert_eq!(source.poll(&there, now), offer(0, 0, &[1]));
+        }
+        source.has_begun(now);
+        assert_eq!(source.wake_at(), Some(now.plus(OFFER_RETRY)));
+        source.has_begun(now.plus(OFFER_RETRY));
+        assert_eq!(source.wake_at(), Some(now.plus(OFFER_RETRY)), "never later");
     }
 
     #[test]
     fn the_mark_moves_only_in_order_and_offers_say_what_is_on_disk() {
         let mut source = source(0, &[1, 2, 3]);
-        source.poll(NOW);
+        source.poll(&here(), NOW);
         assert!([1, 2, 3].into_iter().all(|position| source.answered(position)));
         assert!(!source.answered(2), "once");
         assert_eq!(source.done(2), None, "1 is not done");
@@ -255,34 +293,34 @@ mod tests {
         assert_eq!(source.done(1), None);
         source.add(2);
         source.add(4);
-        assert_eq!(source.poll(NOW), offer(0, 3, &[4]));
+        assert_eq!(source.poll(&here(), NOW), offer(0, 3, &[4]));
         source.mark_written(2);
-        assert_eq!(source.poll(NOW.plus(OFFER_RETRY)), offer(2, 3, &[4]));
+        assert_eq!(source.poll(&here(), NOW.plus(OFFER_RETRY)), offer(2, 3, &[4]));
         assert_eq!((source.done(3), source.waiting(), source.is_level()), (Some(3), 1, false));
     }
 
     #[test]
     fn goes_back_to_what_the_receiver_has() {
         let mut source = source(0, &[1, 2, 3, 4]);
-        source.poll(NOW);
+        source.poll(&here(), NOW);
         assert!((1..=4).all(|position| source.answered(position)));
         source.add(5);
-        assert_eq!(source.poll(NOW), offer(0, 4, &[5]));
+        assert_eq!(source.poll(&here(), NOW), offer(0, 4, &[5]));
         assert_eq!(source.expected(2), Back::Rewound);
-        assert_eq!(source.poll(NOW), offer(0, 2, &[3, 4, 5]));
+        assert_eq!(source.poll(&here(), NOW), offer(0, 2, &[3, 4, 5]));
         assert_eq!(source.expected(2), Back::Stale, "said once already");
         assert!(!source.answered(3) && !source.answered(4) && source.answered(5));
-        assert_eq!((source.expected(1), source.poll(NOW)), (Back::Stale, None));
+        assert_eq!((source.expected(1), source.poll(&here(), NOW)), (Back::Stale, None));
     }
 
     #[test]
     fn what_was_settled_and_is_lost_is_told_and_what_is_past_its_time_is_passed() {
         let mut lost = source(7, &[9]);
-        lost.poll(NOW);
+        lost.poll(&here(), NOW);
         assert_eq!(lost.expected(4), Back::Below { taken: 4 });
         let mut past = source(3, &[9]);
-        past.poll(NOW);
+        past.poll(&here(), NOW);
         assert_eq!(past.expected(7), Back::Rewound);
-        assert_eq!(past.poll(NOW), offer(3, 7, &[9]));
+        assert_eq!(past.poll(&here(), NOW), offer(3, 7, &[9]));
     }
 }

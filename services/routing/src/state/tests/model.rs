@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dialtone_log::{Back, mark_name};
 use dialtone_proto::log::v1::SmsRoute;
+use dialtone_vocab::NodeId;
 
 use super::super::*;
 use super::event::Event;
@@ -284,7 +285,8 @@ impl Model {
     /// Everything that is due goes to its inbox, which takes it in order and once.
     fn offer(&mut self) {
         for to in 1..3 {
-            let due = self.outbox.sources.get_mut(&user(to)).and_then(|source| source.poll(self.now));
+            let source = self.outbox.sources.get_mut(&user(to));
+            let due = source.and_then(|source| source.poll(&NodeId::new("offline"), self.now));
             let Some(due) = due else { continue };
             let mut prev = due.prev;
             for position in due.positions {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dialtone_log::limits::OFFER_RETRY_MOST;
 use dialtone_log::{Back, Offer, Sink, Source, Step};
-use dialtone_vocab::{LogId, UnixMillis};
+use dialtone_vocab::{LogId, NodeId, UnixMillis};
 use proptest::prelude::*;
 
 const SOURCE: LogId = LogId::new([1; 16]);
@@ -21,7 +21,10 @@ enum Op {
     Append {
         gap: u64,
     },
-    Poll,
+    /// To one node or the other: the receiver may have moved.
+    Poll {
+        to: &'static str,
+    },
     Deliver {
         nth: usize,
     },
@@ -48,7 +51,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (1..4_u64).prop_map(|gap| Op::Append { gap }),
-        4 => Just(Op::Poll),
+        4 => prop_oneof![9 => Just("one"), 1 => Just("two")].prop_map(|to| Op::Poll { to }),
         8 => (0..8_usize).prop_map(|nth| Op::Deliver { nth }),
         2 => (0..8_usize).prop_map(|nth| Op::Repeat { nth }),
         2 => (0..8_usize).prop_map(|nth| Op::Lose { nth }),
@@ -118,7 +121,9 @@ impl World {
                 self.log.push(position);
                 self.source.add(position);
             }
-            Op::Poll => self.link.extend(self.source.poll(self.now).map(Frame::Offer)),
+            Op::Poll { to } => {
+                self.link.extend(self.source.poll(&NodeId::new(to), self.now).map(Frame::Offer));
+            }
             Op::Deliver { nth } if nth < self.link.len() => {
                 let frame = self.link.remove(nth);
                 self.deliver(frame)?;
@@ -254,8 +259,13 @@ impl World {
     fn clears(&mut self) -> Result<(), TestCaseError> {
         self.run(&Op::Append { gap: 1 })?;
         for _ in 0..200 {
-            let fair =
-                [Op::Wait { ms: 8_000 }, Op::Poll, Op::SinkSettles, Op::SourceSettles, Op::MarkIsWritten];
+            let fair = [
+                Op::Wait { ms: 8_000 },
+                Op::Poll { to: "one" },
+                Op::SinkSettles,
+                Op::SourceSettles,
+                Op::MarkIsWritten,
+            ];
             for op in &fair {
                 while !self.link.is_empty() {
                     self.run(&Op::Deliver { nth: 0 })?;
