@@ -190,7 +190,8 @@ impl Resides {
 
     /// Starts the next write, if there is something and none is under way.
     fn kick(&mut self) {
-        if self.log.is_ready() {
+        // In a shared store they would be a write of their own, also beside entries.
+        if self.log.is_ready() && !self.shared.logs.is_shared() {
             self.write_acks();
         }
         let Some(write) = self.log.next_write(self.now()) else { return };

@@ -38,6 +38,7 @@ impl Resides {
         self.replies.insert(source, reply);
         let Some(moved_epoch) = self.current_epoch(&offer).await else { return };
         let mut answers = Vec::new();
+        let mut blocked = None;
         for (prev, entry) in chained(offer.prev, &offer.entries) {
             match self.state.sink.offered(source, offer.settled, prev, entry.position) {
                 SinkStep::Again { position, answer } => answers.push(proto(position, answer)),
@@ -58,7 +59,7 @@ impl Resides {
                 }
                 SinkStep::Take { position, prev } => {
                     // The source offers again what can't be judged now.
-                    let Some(around) = self.around(entry, moved_epoch).await else { break };
+                    let Some(around) = self.around(entry, moved_epoch, &mut blocked).await else { break };
                     if !self.take(source, prev, position, entry, around, &mut answers).await {
                         break;
                     }
@@ -120,20 +121,29 @@ impl Resides {
         self.log.last().saturating_sub(self.state.acked()) >= self.shared.config.kept_per_user
     }
 
-    /// What a position is taken under; `None` if blocks can't be read now.
-    async fn around(&self, offered: &bus::OfferEntry, epoch: Option<u64>) -> Option<Circumstances> {
+    /// What a position is taken under; `None` if blocks can't be read now. An offer has one sender, who is looked up once.
+    async fn around(
+        &self,
+        offered: &bus::OfferEntry,
+        epoch: Option<u64>,
+        known: &mut Option<(UserId, bool)>,
+    ) -> Option<Circumstances> {
         let message = match &offered.entry {
             Some(bus::offer_entry::Entry::Message(message)) => Some(message),
             _ => None,
         };
         let sender = message.and_then(|message| UserId::from_slice(&message.sender).ok());
         let promised = message.map_or(0, |message| message.number_epoch);
-        let blocked = match sender {
-            Some(sender) => {
+        let blocked = match (sender, *known) {
+            (None, _) => false,
+            (Some(sender), Some((of, blocked))) if of == sender => blocked,
+            (Some(sender), _) => {
                 let read = self.shared.blocks.is_blocked(self.user, sender).await;
-                read.inspect_err(|error| tracing::warn!(%error, "blocks could not be read")).ok()?
+                let read =
+                    read.inspect_err(|error| tracing::warn!(%error, "blocks could not be read")).ok()?;
+                *known = Some((sender, read));
+                read
             }
-            None => false,
         };
         Some(Circumstances {
             attached: !self.attached.is_empty(),

@@ -111,6 +111,11 @@ impl LogStore {
         self.owner.epoch_of(&self.db, log.owner()) == Some(log.epoch())
     }
 
+    /// Whether processes share the store: then marks are another partition's than entries, and a write of their own.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.owner, Owner::Lease(_))
+    }
+
     /// Whether this process is the one, of all that share the store, to do what one alone should do.
     pub fn is_first(&self) -> bool {
         self.owner.is_first(&self.db)
