@@ -12,6 +12,7 @@
 
 mod config;
 mod error;
+mod metrics;
 mod schema;
 mod server;
 mod tables;
@@ -94,7 +95,9 @@ impl Scylla {
             builder = builder.tls_context(Some(tls));
         }
         let session = builder.build().await.map_err(|error| unreached(&error))?;
-        Ok(Self(Arc::new(Inner { session, config: config.clone() })))
+        let inner = Arc::new(Inner { session, config: config.clone() });
+        metrics::tell(Arc::downgrade(&inner));
+        Ok(Self(inner))
     }
 
     /// Connects and looks for the keyspace; checks what the server is and how it syncs.
