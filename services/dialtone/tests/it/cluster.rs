@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use host::{Cluster, NAMES};
 use load::{Load, gateway_of};
 
+use crate::canary::{leaks, secrets_in, timeless};
 use crate::process::{dialtone, outcome};
 
 /// How long messages may stop when a process that owns logs is killed.
@@ -25,14 +26,23 @@ fn say(line: &str) {
 }
 
 #[test]
-fn the_tour_is_as_told_by_a_cluster() {
-    let Some(cluster) = Cluster::up("the tour against a cluster") else { return };
+fn the_tour_is_as_told_by_a_cluster_and_nobody_of_it_logs_a_word() {
+    let loud = [("TELEMETRY__LOG", "trace")];
+    let Some(cluster) = Cluster::up_with("the tour against a cluster", &loud) else { return };
     let (gateway, centre) = (cluster.gateway(0), cluster.handsets());
     let args = ["tour", "--gateway", &gateway, "--sms-centre", &centre];
     let told = outcome(dialtone(&args, [], &cluster.home()));
     let said = String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned();
     assert!(told.status.success(), "{said}");
     assert!(said.contains("All 9 steps were as told."), "{said}");
+    let secrets = secrets_in(&said);
+    assert!(secrets.len() > 20, "{secrets:?}");
+    for name in NAMES {
+        let logged: Vec<String> = cluster.log(name).lines().map(timeless).collect();
+        assert!(logged.len() > 100, "{name}: hardly anything was logged: {} lines", logged.len());
+        let told = logged.iter().map(String::as_str);
+        assert_eq!(leaks(&secrets, told), Vec::<String>::new(), "{name}");
+    }
 }
 
 #[test]

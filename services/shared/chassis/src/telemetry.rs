@@ -8,7 +8,8 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::Registry;
 use serde::Deserialize;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -70,6 +71,15 @@ impl Config {
     }
 }
 
+/// Libraries that show what they carry when they are asked for every detail: messages of the bus, keys of rows.
+const CARRIERS: [&str; 2] = ["async_nats", "scylla"];
+
+/// Not whatever somebody set to be logged: no number, code or word of a user.
+fn tells_nobody(metadata: &Metadata<'_>) -> bool {
+    let crate_name = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() <= Level::INFO || !CARRIERS.contains(&crate_name)
+}
+
 /// What must be kept while the process runs.
 pub struct Telemetry {
     /// For `/metrics`.
@@ -129,7 +139,12 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
         );
         tracing_opentelemetry::layer().with_tracer(provider.tracer("dialtone"))
     });
-    tracing_subscriber::registry().with(filter).with(lines).with(spans).try_init()?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(tells_nobody))
+        .with(lines)
+        .with(spans)
+        .try_init()?;
     telemetry.traces = traces;
     Ok(telemetry)
 }

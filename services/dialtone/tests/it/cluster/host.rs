@@ -40,12 +40,18 @@ pub(crate) struct Cluster {
     first_port: u16,
     store: Option<CqlStore>,
     nats: Nats,
+    settings: Vec<(String, &'static str)>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     /// Starts everything; `None`, and said on stderr, if it is not wanted or a server that it needs is not there.
     pub(crate) fn up(what: &str) -> Option<Self> {
+        Self::up_with(what, &[])
+    }
+
+    /// As [`Cluster::up`], with settings of every process over those of the script: their environment names, and values.
+    pub(crate) fn up_with(what: &str, settings: &[(&str, &'static str)]) -> Option<Self> {
         if !may_be_cluster(what) {
             return None;
         }
@@ -53,8 +59,14 @@ impl Cluster {
         let store = CqlStore::name(what)?;
         let nats = Nats::find(what)?;
         let home = tempfile::tempdir().expect("a folder");
-        let cluster =
-            Self { home: Some(home), first_port: free_range(), store: Some(store), nats, _turn: turn };
+        let cluster = Self {
+            home: Some(home),
+            first_port: free_range(),
+            store: Some(store),
+            nats,
+            settings: settings.iter().map(|(name, value)| (format!("DIALTONE__{name}"), *value)).collect(),
+            _turn: turn,
+        };
         cluster.run(&["up"]);
         Some(cluster)
     }
@@ -74,6 +86,11 @@ impl Cluster {
         self.home.as_ref().expect("until the end").path().to_owned()
     }
 
+    /// What a process has said.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.home().join(format!("{name}.log"))).expect("its log")
+    }
+
     /// Runs the script, which has to succeed.
     pub(crate) fn run(&self, args: &[&str]) {
         let said = self.script(args);
@@ -87,6 +104,7 @@ impl Cluster {
         command
             .args(args)
             .stdin(Stdio::null())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .env("DIALTONE_BIN", env!("CARGO_BIN_EXE_dialtone"))
             .env("DIALTONE_CLUSTER_HOME", self.home())
             .env("DIALTONE_CLUSTER_PORT", self.first_port.to_string())
