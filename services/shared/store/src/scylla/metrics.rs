@@ -12,10 +12,14 @@ type Count = fn(&Metrics) -> u64;
 
 const COUNTERS: [(&str, &str, Count); 4] = [
     ("dialtone_store_cql_requests", "Requests to CQL servers", |driver| {
-        driver.get_queries_num() + driver.get_queries_iter_num()
+        driver.get_requests_unpaged_num()
+            + driver.get_requests_manually_paged_num()
+            + driver.get_requests_automatically_paged_num()
     }),
     ("dialtone_store_cql_errors", "Requests to CQL servers that came to nothing", |driver| {
-        driver.get_errors_num() + driver.get_errors_iter_num()
+        driver.get_errors_unpaged_num()
+            + driver.get_errors_manually_paged_num()
+            + driver.get_errors_automatically_paged_num()
     }),
     ("dialtone_store_cql_retries", "Requests that the driver tried again", Metrics::get_retries_num),
     ("dialtone_store_cql_timeouts", "Requests without an answer in time", Metrics::get_request_timeouts),
