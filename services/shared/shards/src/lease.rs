@@ -4,7 +4,7 @@
 //! clock, and carries out the effects. With an embedded store the lock of its file is the lease.
 //!
 //! ```text
-//!   driver ── Begin, Tick, Want, Release, Heard, Arrived ──► Lease ── Ask{ticket, request} ──► driver ──► store
+//!   driver ── Begin, Tick, Want, Release, Heard, Leave … ──► Lease ── Ask{ticket, request} ──► driver ──► store
 //!     ▲  ▲                                                   │  ▲                                          │
 //!     │  └── Renewed (tell the bus), Stop (all of it) ◄──────┤  └────────── Answer{ticket, answer} ────────┘
 //!     └───── Opened, Gone, Settled, Unsettled ◄──────────────┘
@@ -32,7 +32,8 @@
 //! old request may be under way still.
 //!
 //! *Giving back.* First the shard counts as released, so that no check passes; then its row is made ownerless. The
-//! successor need not wait. Whoever gives back well first lets its writes end.
+//! successor need not wait. Whoever gives back well first lets its writes end. *Leaving* gives back everything at once:
+//! the incarnation is over, and the process closes its own row. Others may take each of its shards then.
 //!
 //! *The check.* A write is settled when, *after* its answer has arrived, its writer is found to be the owner: by the
 //! clock, or by a serial read of its node row ([`CheckBy`]). Either way the write was durable before any successor had
@@ -85,6 +86,10 @@ pub enum Event {
     Answer(Ticket, Answer),
     /// Another's counter was heard.
     Heard(Incarnation, u64),
+    /// Another was heard to have left: whoever waits for it looks at its row.
+    Left(Incarnation),
+    /// This process ends: all of its shards are to be others' at once. Nothing begins after this.
+    Leave,
     /// This process is to have the shard; said again when there may be news of it.
     Want(ShardKey),
     /// It is not to have it any more.
@@ -168,6 +173,11 @@ impl Lease {
             Event::Tick => {}
             Event::Answer(ticket, answer) => self.answered(ticket, answer, now, &mut effects),
             Event::Heard(incarnation, counter) => self.others.heard(incarnation, counter, now),
+            Event::Left(incarnation) => self.others.left(incarnation, now),
+            Event::Leave => {
+                self.wanted.clear();
+                self.stop(now, &mut effects);
+            }
             Event::Want(key) => self.want(key, now),
             Event::Release(key) => self.release(key, &mut effects),
             Event::Arrived(held, write) => self.arrived(held, write, now, &mut effects),
@@ -188,9 +198,9 @@ impl Lease {
         own.filter(|key| self.held(**key, now).is_some()).map(|key| key.shard).collect()
     }
 
-    /// Whether there is a shard that it has, wants or gives back.
-    pub fn has_shards(&self) -> bool {
-        !self.shards.is_empty()
+    /// Whether no incarnation of this process lives, and the row of each that stopped is closed: nobody waits for it.
+    pub fn has_left(&self) -> bool {
+        self.node.is_none() && !self.others.closes()
     }
 
     /// Whether the answer to what was asked under this ticket still means something.

@@ -97,6 +97,8 @@ impl Leases {
             placed: BTreeSet::new(),
             pace: Pace::new(),
             ready: chassis.ready.register("leases"),
+            incarnation: Incarnation(0),
+            is_leaving: false,
         };
         driver.ready.set_missing("no lease yet");
         chassis.tasks.spawn("leases", driver.run(shards.clone(), news, inbox));
@@ -168,6 +170,8 @@ struct Driver {
     /// Requests about shards don't get in each other's way, nor in that of renewals.
     pace: Pace,
     ready: ReadyHandle,
+    incarnation: Incarnation,
+    is_leaving: bool,
 }
 
 impl Driver {
@@ -213,9 +217,9 @@ impl Driver {
     }
 
     fn begin(&mut self) {
-        let incarnation = Incarnation(self.chassis.rng.u64());
+        self.incarnation = Incarnation(self.chassis.rng.u64());
         tracing::info!("a new incarnation begins");
-        self.happens(Event::Begin(incarnation));
+        self.happens(Event::Begin(self.incarnation));
     }
 
     fn happens(&mut self, event: Event) {
@@ -227,7 +231,7 @@ impl Driver {
                 Effect::Ask(ticket, request) => self.ask(ticket, request),
                 Effect::Renewed(incarnation, counter) => {
                     self.ready.set_ready();
-                    self.tell(LeaseNews { incarnation: incarnation.0, counter, freed: Vec::new() });
+                    self.tell(LeaseNews { incarnation: incarnation.0, counter, ..LeaseNews::default() });
                 }
                 Effect::Opened(held) => self.opened(held),
                 Effect::Gone(key) => {
@@ -235,6 +239,7 @@ impl Driver {
                 }
                 Effect::Settled(write) => self.checked(write, true),
                 Effect::Unsettled(write) => self.checked(write, false),
+                Effect::Stop if self.is_leaving => {}
                 Effect::Stop => {
                     tracing::warn!("the lease is lost: everything begins anew");
                     self.ready.set_missing("the lease was lost");
@@ -250,6 +255,9 @@ impl Driver {
     fn heard(&mut self, news: LeaseNews) {
         if news.counter > 0 {
             self.happens(Event::Heard(Incarnation(news.incarnation), news.counter));
+        }
+        if news.left {
+            self.happens(Event::Left(Incarnation(news.incarnation)));
         }
         for freed in news.freed {
             let Ok(shard) = u16::try_from(freed.shard) else { continue };
@@ -329,18 +337,20 @@ impl Driver {
         });
     }
 
-    /// Gives everything back, so that nobody has to wait for what this process had.
+    /// Gives everything back at once, so that nobody has to wait for what this process had.
     async fn leave(mut self, events: &mut mpsc::UnboundedReceiver<Event>) {
         let clock = self.chassis.clock.clone();
         // What is being written ends first, checks by reading among it.
         let drained = async { self.go_on(events, |_| true).await };
         let _until_then = clock.timeout(DRAIN, drained).await;
-        for key in std::mem::take(&mut self.placed) {
-            self.happens(Event::Release(key));
-        }
-        let given_back = async { self.go_on(events, Lease::has_shards).await };
-        if clock.timeout(LEAVE_WITHIN, given_back).await.is_err() {
-            tracing::warn!("not everything was given back: others wait until the lease has run out");
+        self.is_leaving = true;
+        self.happens(Event::Leave);
+        let left = async { self.go_on(events, |lease| !lease.has_left()).await };
+        match clock.timeout(LEAVE_WITHIN, left).await {
+            Ok(()) => {
+                self.tell(LeaseNews { incarnation: self.incarnation.0, left: true, ..LeaseNews::default() });
+            }
+            Err(_) => tracing::warn!("nothing was given back: others wait until the lease has run out"),
         }
         // Whoever still waits for a check hears that it is not passed.
         self.leases.state().checks.clear();

@@ -76,6 +76,19 @@ impl Others {
         }
     }
 
+    /// Somebody says that it has left: its row tells, and is read before anything else.
+    pub(super) fn left(&mut self, incarnation: Incarnation, now: Moment) {
+        if let Some(other) = self.known.get_mut(&incarnation) {
+            other.unclear = true;
+            other.not_before = now;
+        }
+    }
+
+    /// Whether the row of an incarnation that stopped is not closed yet.
+    pub(super) fn closes(&self) -> bool {
+        self.known.values().any(|other| other.stopped && !other.closed)
+    }
+
     /// Whether its row is closed, by whomever.
     pub(super) fn is_closed(&self, incarnation: Incarnation) -> bool {
         self.known.get(&incarnation).is_some_and(|other| other.closed)

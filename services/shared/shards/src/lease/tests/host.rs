@@ -71,6 +71,10 @@ pub(super) enum Reply {
 pub(super) struct Process {
     pub(super) lease: Lease,
     pub(super) incarnation: Option<Incarnation>,
+    /// Which incarnation leaves, until others were told that it has.
+    pub(super) leaves: Option<Incarnation>,
+    /// It was told to end, and begins nothing more.
+    pub(super) ends: bool,
     pub(super) wants: BTreeSet<ShardKey>,
     /// What was opened and not gone since.
     pub(super) held: BTreeMap<ShardKey, Holding>,
@@ -86,6 +90,8 @@ impl Process {
         Self {
             lease,
             incarnation: None,
+            leaves: None,
+            ends: false,
             wants: BTreeSet::new(),
             held: BTreeMap::new(),
             writes: BTreeSet::new(),

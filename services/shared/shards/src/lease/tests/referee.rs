@@ -15,6 +15,7 @@ pub(super) struct Tally {
     pub(super) stopped: u64,
     pub(super) closed_by_another: u64,
     pub(super) given_back: u64,
+    pub(super) left: u64,
     /// Done at the store after its sender had called it unknown.
     pub(super) late: u64,
 }
@@ -27,6 +28,7 @@ impl Tally {
         self.stopped += other.stopped;
         self.closed_by_another += other.closed_by_another;
         self.given_back += other.given_back;
+        self.left += other.left;
         self.late += other.late;
     }
 }

@@ -45,6 +45,8 @@ enum Happening {
     Sleep(usize),
     Freeze(usize),
     Crash,
+    /// It dies, if it still lives this life.
+    Die(usize, u64),
     Start(usize),
     /// A shard is to move; to this host.
     Move,
@@ -64,6 +66,8 @@ enum What {
     Say(Event),
     /// It begins, again.
     Begin,
+    /// It is told to end.
+    Leave,
     /// It learns which shards it is to have.
     See,
     /// It hears that a shard was given back.
@@ -219,6 +223,7 @@ impl<'a> World<'a> {
             Happening::Freeze(host) => self.fall_asleep(host, self.plan.hidden, true),
             Happening::Sleep(host) => self.sleep(host),
             Happening::Crash => self.crash(),
+            Happening::Die(host, life) => self.die(host, life),
             Happening::Move => self.move_one(),
             Happening::Place(key, host) => self.place(key, host),
         }
@@ -262,7 +267,7 @@ impl<'a> World<'a> {
         match request {
             // Whoever looks at the rows may see a change before its own author knows of it.
             Request::Renew { incarnation, seen } if self.plan.rows_are_seen => {
-                self.tell(by.0, incarnation, seen + 1);
+                self.tell(by.0, Event::Heard(incarnation, seen + 1));
             }
             Request::Close { incarnation, .. } if self.lives[&incarnation] != by => {
                 tally.closed_by_another += 1;

@@ -31,6 +31,14 @@ impl World<'_> {
                 self.process(host).incarnation = Some(incarnation);
                 self.say(host, Event::Begin(incarnation));
             }
+            // In the calm nobody is told to.
+            What::Leave if !self.stormy => {}
+            What::Leave => {
+                let process = self.process(host);
+                process.ends = true;
+                process.leaves = process.incarnation;
+                self.say(host, Event::Leave);
+            }
             What::See => self.see(host),
             What::Gone(key) => {
                 if self.process(host).wants.contains(&key) {
@@ -106,13 +114,20 @@ impl World<'_> {
         for effect in self.process(host).lease.handle(event, now) {
             self.effect(host, effect);
         }
+        let process = self.process(host);
+        if process.lease.has_left()
+            && let Some(left) = process.leaves.take()
+        {
+            self.referee.tally.left += 1;
+            self.tell(host, Event::Left(left));
+        }
     }
 
-    /// The others hear of a counter, or don't.
-    pub(super) fn tell(&mut self, host: usize, incarnation: Incarnation, counter: u64) {
+    /// The others hear of a counter, or that one has left, or don't.
+    pub(super) fn tell(&mut self, host: usize, news: Event) {
         for other in (0..self.hosts.len()).filter(|other| *other != host) {
             if !self.dice.percent(self.plan.unheard) {
-                self.process_within(MS, 300 * MS, other, What::Say(Event::Heard(incarnation, counter)));
+                self.process_within(MS, 300 * MS, other, What::Say(news));
             }
         }
     }
@@ -120,7 +135,7 @@ impl World<'_> {
     pub(super) fn effect(&mut self, host: usize, effect: Effect) {
         match effect {
             Effect::Ask(ticket, request) => self.call(host, Kind::Lease(ticket, request)),
-            Effect::Renewed(incarnation, counter) => self.tell(host, incarnation, counter),
+            Effect::Renewed(incarnation, counter) => self.tell(host, Event::Heard(incarnation, counter)),
             Effect::Opened(held) => {
                 let incarnation = self.process(host).incarnation;
                 self.referee.opened(held, incarnation, &self.store);
@@ -146,7 +161,9 @@ impl World<'_> {
                 process.held.clear();
                 process.writes.clear();
                 process.incarnation = None;
-                self.process_within(0, 100 * MS, host, What::Begin);
+                if !process.ends {
+                    self.process_within(0, 100 * MS, host, What::Begin);
+                }
             }
         }
     }

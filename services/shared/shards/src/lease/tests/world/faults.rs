@@ -21,8 +21,23 @@ impl World<'_> {
         }
     }
 
+    /// One of them ends: some leave before, and some of these die over it.
     pub(super) fn crash(&mut self) {
         let host = self.dice.index(self.hosts.len());
+        let life = self.hosts[host].life;
+        if self.hosts[host].process.is_some() && self.dice.percent(50) {
+            self.process_within(0, 50 * MS, host, What::Leave);
+            self.within(50 * MS, 3 * S, Happening::Die(host, life));
+        } else {
+            self.die(host, life);
+        }
+        self.every(self.plan.crash_every, Happening::Crash);
+    }
+
+    pub(super) fn die(&mut self, host: usize, life: u64) {
+        if self.hosts[host].life != life {
+            return;
+        }
         self.hosts[host].process = None;
         self.hosts[host].life += 1;
         self.within(50 * MS, 10 * S, Happening::Start(host));
@@ -33,7 +48,6 @@ impl World<'_> {
                 self.within(500 * MS, 3 * S, Happening::Place(key, other));
             }
         }
-        self.every(self.plan.crash_every, Happening::Crash);
     }
 
     pub(super) fn sleep(&mut self, host: usize) {
@@ -119,6 +133,10 @@ impl World<'_> {
         for host in 0..self.hosts.len() {
             self.hosts[host].way = Way::default();
             self.hosts[host].deaf_until = 0;
+            if self.hosts[host].process.as_ref().is_some_and(|process| process.ends) {
+                self.hosts[host].process = None;
+                self.hosts[host].life += 1;
+            }
             self.start(host);
             self.process_within(0, 500 * MS, host, What::See);
         }
