@@ -7,6 +7,7 @@
 
 mod canary;
 mod cluster;
+mod compose;
 mod judge;
 mod pipe;
 mod process;
