@@ -9,6 +9,8 @@ mod canary;
 mod cluster;
 mod compose;
 mod judge;
+mod nats;
+mod outage;
 mod pipe;
 mod process;
 mod renewal;
