@@ -16,6 +16,8 @@ pub(crate) const OWNER: [u8; 16] = [7; 16];
 const ALPHA: Schema = Schema { service: "alpha", tables: &TABLES, version: 1 };
 /// How long a process may take to own what it is to own: it listens first, and waits for a lease to run out.
 const OWNED_WITHIN: Duration = Duration::from_secs(30);
+/// How long one may take to end: a busy server takes back a thousand shards a few at a time.
+const LEFT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A store that nobody else has, and the bus of its processes.
 pub(crate) struct Ground {
@@ -100,7 +102,7 @@ impl Process {
     }
 
     pub(crate) async fn leave(self) {
-        assert!(self.chassis.tasks.shutdown(Duration::from_secs(10)).await, "ends");
+        assert!(self.chassis.tasks.shutdown(LEFT_WITHIN).await, "ends");
     }
 }
 
