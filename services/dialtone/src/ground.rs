@@ -77,8 +77,7 @@ fn may_mend(error: &StoreError) -> bool {
     }
 }
 
-/// The keys. A process that has not waited for the store they belong to waits for them: whoever makes the store makes
-/// them.
+/// The keys. Those of a store that processes share are waited for: whoever makes the store makes them, after its tables.
 ///
 /// # Errors
 /// Keys that can't be read, or are missing beside a store that is there.
@@ -87,10 +86,10 @@ pub(crate) async fn secrets(
     store: Option<&StoreUrl>,
     chassis: &Chassis,
 ) -> Result<Secrets> {
-    if let Some(store) = store {
+    if let Some(store) = store.filter(|store| !store.is_shared()) {
         return system::secrets(settings, store, chassis);
     }
-    let folder = system::keys_folder(settings, None);
+    let folder = system::keys_folder(settings, store);
     let ready = chassis.ready.register("keys");
     let mut backoff = Backoff::new(RETRY, RETRY_MOST);
     loop {

@@ -3,7 +3,7 @@
 //! order, and nobody was logged out. What the measured times were is said on stderr.
 
 mod host;
-mod load;
+pub(crate) mod load;
 mod seen;
 
 use std::io::Write;
@@ -48,7 +48,7 @@ fn the_tour_is_as_told_by_a_cluster_and_nobody_of_it_logs_a_word() {
 #[test]
 fn no_restart_of_a_process_is_noticed_but_as_a_reconnect() {
     let Some(cluster) = Cluster::up("a restart of every process of a cluster") else { return };
-    let load = Load::begin(&cluster);
+    let load = cluster.load();
     let mut wrongs = Vec::new();
     for name in NAMES {
         let began = Instant::now();
@@ -68,7 +68,7 @@ fn no_restart_of_a_process_is_noticed_but_as_a_reconnect() {
 #[test]
 fn no_message_is_lost_whichever_process_is_killed() {
     let Some(cluster) = Cluster::up("a kill of every process of a cluster") else { return };
-    let load = Load::begin(&cluster);
+    let load = cluster.load();
     let mut wrongs = Vec::new();
     for name in NAMES {
         let killed = Instant::now();

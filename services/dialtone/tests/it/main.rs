@@ -7,7 +7,10 @@
 
 mod canary;
 mod cluster;
+mod compose;
 mod judge;
+mod nats;
+mod outage;
 mod pipe;
 mod process;
 mod renewal;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
-const DIALTONE: &str = env!("CARGO_BIN_EXE_dialtone");
+pub(crate) const DIALTONE: &str = env!("CARGO_BIN_EXE_dialtone");
 /// How long anything may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a command that ends by itself may take: the tour waits for half a minute where nothing else is running.

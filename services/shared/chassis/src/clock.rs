@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the clock that everybody else must use")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dialtone_vocab::UnixMillis;
@@ -10,6 +10,9 @@ use tokio::time::Instant;
 
 /// The wall clock of a simulation, in unix milliseconds: all its nodes share one.
 pub type SimWall = Arc<AtomicU64>;
+
+/// How far a wall clock is ahead, in milliseconds; negative: behind.
+pub type WallError = Arc<AtomicI64>;
 
 /// Where tests begin: 2026-01-01, as unix milliseconds.
 const TEST_EPOCH_MS: u64 = 1_767_225_600_000;
@@ -22,6 +25,8 @@ pub struct Elapsed;
 #[derive(Clone)]
 enum Wall {
     System,
+    /// The system's, and wrong.
+    Wrong(WallError),
     Runtime(Instant),
     Simulated(SimWall),
 }
@@ -33,6 +38,10 @@ pub struct Clock(Wall);
 impl Clock {
     pub(crate) fn real() -> Self {
         Self(Wall::System)
+    }
+
+    pub(crate) fn wrong(error: WallError) -> Self {
+        Self(Wall::Wrong(error))
     }
 
     /// Moves with the runtime's time; outside of one it starts when first asked for.
@@ -47,10 +56,8 @@ impl Clock {
     /// Wall time: for deadlines and display, never for order.
     pub fn now(&self) -> UnixMillis {
         match &self.0 {
-            Wall::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                UnixMillis(0).plus(since)
-            }
+            Wall::System => system(),
+            Wall::Wrong(error) => UnixMillis(system().0.saturating_add_signed(error.load(Ordering::Relaxed))),
             Wall::Runtime(began) => UnixMillis(TEST_EPOCH_MS).plus(began.elapsed()),
             Wall::Simulated(wall) => UnixMillis(wall.load(Ordering::Relaxed)),
         }
@@ -65,7 +72,7 @@ impl Clock {
     /// same: for leases.
     pub fn boot(&self) -> Duration {
         match &self.0 {
-            Wall::System => {
+            Wall::System | Wall::Wrong(_) => {
                 let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
                 Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
             }
@@ -93,6 +100,10 @@ impl Clock {
     }
 }
 
+fn system() -> UnixMillis {
+    UnixMillis(0).plus(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +115,20 @@ mod tests {
         clock.sleep(Duration::from_secs(3)).await;
         assert_eq!(clock.now().since(before), Duration::from_secs(3));
         assert_eq!(clock.timeout(Duration::from_secs(1), std::future::pending::<()>()).await, Err(Elapsed));
+    }
+
+    #[test]
+    fn a_wrong_wall_clock_moves_no_timer() {
+        let hour = Duration::from_secs(3_600);
+        let (right, error) = (Clock::real(), WallError::default());
+        let wrong = Clock::wrong(error.clone());
+        error.store(-3_600_000, Ordering::Relaxed);
+        let (earlier, now) = (wrong.now().plus(hour), right.now());
+        assert!(earlier <= now, "an hour behind");
+        error.store(3_600_000, Ordering::Relaxed);
+        assert!(wrong.now() >= now.plus(hour), "an hour ahead");
+        let before = right.boot();
+        assert!(wrong.boot() >= before && wrong.boot() < before + hour);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use auth::bearer;
 pub use backoff::Backoff;
 pub use blocking::Blocking;
 pub use channel::{BoxError, Channel, LocalRoutes};
-pub use clock::{Clock, Elapsed, SimWall};
+pub use clock::{Clock, Elapsed, SimWall, WallError};
 pub use error::{DOMAIN, Error};
 pub use network::Network;
 pub use ready::{Readiness, ReadyHandle};
@@ -60,6 +60,11 @@ impl Chassis {
     /// For a real process: system clock, randomness of the operating system.
     pub fn real(node: NodeId) -> Self {
         Self::with(node, Clock::real(), Rng::from_system(), Blocking::pool())
+    }
+
+    /// For a test of a real process whose wall clock is wrong; its timers are right.
+    pub fn with_wrong_wall(node: NodeId, error: WallError) -> Self {
+        Self::with(node, Clock::wrong(error), Rng::from_system(), Blocking::pool())
     }
 
     /// For a test in one runtime: seeded randomness, a wall clock that moves with tokio's (which may be paused).

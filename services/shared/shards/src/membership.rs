@@ -7,7 +7,7 @@ use std::time::Duration;
 use dialtone_bus::{Bus, BusError, subjects};
 use dialtone_chassis::{Chassis, ReadyHandle, config};
 use dialtone_proto::bus::v1::Heartbeat;
-use dialtone_vocab::{NodeId, UnixMillis, UserId, shard_of};
+use dialtone_vocab::{NodeId, UserId, shard_of};
 use tokio::sync::watch;
 
 use crate::{Leases, rendezvous};
@@ -42,7 +42,8 @@ pub struct Shards {
 struct Heard {
     services: Vec<String>,
     address: String,
-    at: UnixMillis,
+    /// By a clock that nobody sets: on the wall's, a step back would keep the dead alive, one ahead bury the living.
+    at: Duration,
 }
 
 impl Shards {
@@ -78,14 +79,14 @@ impl Shards {
         let (services, address) = (own.clone(), address.to_owned());
         heard.insert(
             chassis.node.clone(),
-            Heard { services, address: address.clone(), at: chassis.clock.now() },
+            Heard { services, address: address.clone(), at: chassis.clock.boot() },
         );
         let listener = bus.subscribe(&subjects::heartbeat()).await?;
         let told = Members::default();
         let incarnation = chassis.rng.u64();
         let own_name = (chassis.node.clone(), incarnation);
         let mut book = Book { heard, told, needed, sender, ready, own: own_name, twin: None };
-        book.tell(chassis.clock.now());
+        book.tell(chassis.clock.boot());
         let node = chassis.node.as_str().to_owned();
         let alive = Heartbeat { node, services: own, incarnation, address };
         chassis.tasks.spawn("cluster heartbeat", beat(chassis.clone(), bus.clone(), alive));
@@ -142,11 +143,11 @@ struct Book {
     /// This process's name and incarnation.
     own: (NodeId, u64),
     /// When another incarnation of this very name was heard.
-    twin: Option<UnixMillis>,
+    twin: Option<Duration>,
 }
 
 impl Book {
-    fn take(&mut self, beat: Heartbeat, now: UnixMillis) {
+    fn take(&mut self, beat: Heartbeat, now: Duration) {
         if !NodeId::is_valid(&beat.node) {
             return;
         }
@@ -163,9 +164,9 @@ impl Book {
     }
 
     /// Tells a changed membership; a process never loses sight of itself.
-    fn tell(&mut self, now: UnixMillis) {
-        self.heard.retain(|node, heard| *node == self.own.0 || now.since(heard.at) < LOST_AFTER);
-        self.twin = self.twin.filter(|at| now.since(*at) < LOST_AFTER);
+    fn tell(&mut self, now: Duration) {
+        self.heard.retain(|node, heard| *node == self.own.0 || now.saturating_sub(heard.at) < LOST_AFTER);
+        self.twin = self.twin.filter(|at| now.saturating_sub(*at) < LOST_AFTER);
         let mut members = Members::default();
         for (node, heard) in &self.heard {
             for service in &heard.services {
@@ -218,17 +219,21 @@ async fn hear(chassis: Chassis, mut listener: dialtone_bus::Subscription<Heartbe
             biased;
             () = stop.cancelled() => return,
             beat = listener.next() => match beat {
-                Some(beat) => book.take(beat.message, chassis.clock.now()),
+                Some(beat) => book.take(beat.message, chassis.clock.boot()),
                 None => return,
             },
             () = chassis.clock.sleep(HEARTBEAT_EVERY) => {}
         }
-        book.tell(chassis.clock.now());
+        book.tell(chassis.clock.boot());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use dialtone_chassis::WallError;
+
     use super::*;
 
     fn beat(node: &str, service: &str) -> Heartbeat {
@@ -251,6 +256,35 @@ mod tests {
         assert_eq!(shards.node_of("routing", UserId::new([1; 16])), None);
         assert!(!chassis.ready.is_ready());
         assert_eq!(shards.nodes("gateway"), std::slice::from_ref(&chassis.node));
+    }
+
+    #[tokio::test]
+    async fn a_wall_clock_that_is_set_makes_nobody_come_or_go() {
+        const HOUR: i64 = 3_600_000;
+        let error = WallError::default();
+        let chassis = Chassis::with_wrong_wall(NodeId::new("test"), error.clone());
+        let bus = Bus::local(&chassis);
+        let mut shards = Shards::start(&chassis, &bus, &["gateway"], &[]).await.expect("started");
+        bus.publish(&subjects::heartbeat(), beat("other", "routing")).await.expect("published");
+        while shards.nodes("routing").is_empty() {
+            shards.changed().await;
+        }
+        // Ahead: who goes on to be heard stays, at every look, which a beat of our own brings.
+        error.store(HOUR, Ordering::Relaxed);
+        let mut own = bus.subscribe(&subjects::heartbeat()).await.expect("subscribed");
+        for _ in 0..2 {
+            while own.next().await.expect("a beat").message.node != "test" {}
+            bus.publish(&subjects::heartbeat(), beat("other", "routing")).await.expect("published");
+        }
+        assert_eq!(shards.members.has_changed().ok(), Some(false), "somebody went, if only for a moment");
+        // Back: who is not heard any more goes all the same.
+        error.store(0, Ordering::Relaxed);
+        let gone = async {
+            while !shards.nodes("routing").is_empty() {
+                shards.changed().await;
+            }
+        };
+        chassis.clock.timeout(3 * LOST_AFTER, gone).await.expect("it goes");
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ use ::scylla::value::CqlValue;
 use crate::StoreError;
 use crate::limits::{CQL_CONNECT, CQL_REQUEST};
 pub use config::ScyllaConfig;
-use error::{lost, unreached};
+use error::{lost, unreached, unread};
 pub(crate) use tables::Tables;
 
 /// A row that owns what is in it.
@@ -157,7 +157,7 @@ impl Scylla {
         values: impl SerializeRow,
     ) -> Result<Vec<T>, StoreError> {
         let result = self.0.session.execute_unpaged(&statement.0, values).await;
-        let result = result.map_err(|error| unreadable(&error))?;
+        let result = result.map_err(|error| unread(&error))?;
         let rows = result.into_rows_result().map_err(|error| unreadable(&error))?;
         let rows = rows.rows::<T>().map_err(|error| unreadable(&error))?;
         rows.map(|row| row.map_err(|error| unreadable(&error))).collect()

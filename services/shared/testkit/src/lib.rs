@@ -3,10 +3,12 @@
 //! ```text
 //! repository ──files()──► (path, text) … ──Manifest::parse()──► who depends on whom ──► tests/tidy.rs
 //! ```
-//! Everything here is for tests: what can't be read is a panic that names the file. [`Nats`] is the real server for
-//! tests that want one.
+//! Everything here is for tests: what can't be read is a panic that names the file. [`Nats`] and
+//! [`CqlStore`] are real servers for tests that want one, [`CqlProxy`] is one with faults.
 
 mod cql;
+mod cql_frame;
+mod cql_proxy;
 mod every_store;
 mod nats;
 mod servers;
@@ -16,6 +18,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use cql::{CqlStore, cql_nodes};
+pub use cql_frame::{CQL_MESSAGE, CqlError};
+pub use cql_proxy::{CqlProxy, Fault};
 #[doc(hidden)]
 pub use every_store::TempDir;
 pub use nats::{Nats, free_port};

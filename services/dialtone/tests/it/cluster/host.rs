@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dialtone_testkit::{CqlStore, Nats, may_be_cluster, repository};
 use tempfile::TempDir;
 
+use super::load::Load;
 use crate::process::outcome;
 
 /// Its processes, in the order of the script.
@@ -79,6 +80,11 @@ impl Cluster {
     /// URL of the handsets.
     pub(crate) fn handsets(&self) -> String {
         format!("http://127.0.0.1:{}", self.first_port)
+    }
+
+    /// Phones that write to each other by both gateways.
+    pub(crate) fn load(&self) -> Load {
+        Load::begin([0, 1].map(|nth| self.gateway(nth)), &self.handsets())
     }
 
     /// The folder of its logs.

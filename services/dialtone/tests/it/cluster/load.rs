@@ -15,7 +15,6 @@ use dialtone_vocab::{NodeId, UserId};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::host::Cluster;
 use super::seen::Seen;
 use crate::weather::content;
 
@@ -45,15 +44,13 @@ pub(crate) struct Load {
 
 impl Load {
     /// Registers all, opens their sessions, waits until each sees its peer online, and begins to send.
-    pub(crate) fn begin(cluster: &Cluster) -> Self {
+    pub(crate) fn begin(gateways: [String; 2], handsets: &str) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let chassis = Chassis::real(NodeId::new("phones"));
         let phones: Vec<Shared> = (0..PHONES).map(|_| Shared::default()).collect();
-        let apis = [0, 1].map(|nth| cluster.gateway(nth));
-        let handsets = cluster.handsets();
         let (users, sessions) = runtime.block_on(async {
-            let apis = apis.map(|url| Api::lazy(&url).expect("a URL"));
-            let handsets = Handsets::at(&handsets).expect("a URL");
+            let apis = gateways.map(|url| Api::lazy(&url).expect("a URL"));
+            let handsets = Handsets::at(handsets).expect("a URL");
             let known = futures::future::join_all(
                 (0..PHONES).map(|place| register(&chassis, &apis[gateway_of(place)], &handsets, place)),
             );

@@ -155,6 +155,34 @@ async fn a_certificate_that_has_expired_is_named() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_runs_out_ends_no_connection_and_lets_no_other_begin_until_it_is_renewed() {
+    let authority = Authority::new("ours");
+    let (at_server, at_client) =
+        (Desk::new(&authority, &authority, HERE, 2026), Desk::new(&authority, &authority, "client", 2026));
+    let (server, client) = (Node::new(&at_server), Node::new(&at_client));
+    let url = server.serve().await;
+    let open = client.channel(&url);
+    assert_eq!(ask(&open, 0).await, Ok(1));
+    for node in [&server, &client] {
+        node.wall.store(NOW + 2 * DAY, Ordering::Relaxed);
+    }
+    assert_eq!(ask(&open, 0).await, Ok(1), "what is open goes on");
+    let channel = client.channel(&url);
+    assert!(ask(&channel, 0).await.is_err(), "the next handshake is refused");
+    // Each end takes its own: with one of them the other's is still in the way.
+    at_client.renew(&authority, "client", 2030);
+    let of_server = |last: &[Result<i32, Error>]| {
+        let expired = |error: &Error| {
+            error.message.contains("certificate expired") && !error.message.contains("our own")
+        };
+        last.iter().all(|answer| answer.as_ref().is_err_and(expired))
+    };
+    ask_until(&client.chassis, &channel, 1, of_server).await;
+    at_server.renew(&authority, HERE, 2030);
+    ask_until(&client.chassis, &channel, 10, |last| last.iter().all(Result::is_ok)).await;
+}
+
+#[tokio::test]
 async fn files_that_are_no_good_at_the_start_are_named() {
     assert_eq!(Files::of("", "", ""), Ok(None));
     for some in [("a", "", ""), ("a", "b", ""), ("", "b", "c")] {

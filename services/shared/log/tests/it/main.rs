@@ -1,5 +1,8 @@
 //! The logs: over a disk that crashes, and from one to the other over a bad link.
 
+mod clocks;
 mod disk;
+mod faults;
+mod ground;
 mod link;
 mod shared;

@@ -2,110 +2,14 @@
 //! settled, and nobody else adds to it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use dialtone_bus::Bus;
-use dialtone_chassis::Chassis;
-use dialtone_log::limits::{BUCKET, KEEP};
-use dialtone_log::{Due, DueRow, Log, LogError, LogKind, LogStore, Opened, TABLES, mark_name};
+use dialtone_log::limits::BUCKET;
+use dialtone_log::{Due, LogError, Opened, mark_name};
 use dialtone_shards::lease::CheckBy;
-use dialtone_shards::{LEASES, Leases, Shards, rendezvous};
-use dialtone_store::{Db, Schema};
-use dialtone_testkit::CqlStore;
+use dialtone_shards::rendezvous;
 use dialtone_vocab::{NodeId, UnixMillis, shard_of};
 
-const OWNER: [u8; 16] = [7; 16];
-const ALPHA: Schema = Schema { service: "alpha", tables: &TABLES, version: 1 };
-/// How long a process may take to own what it is to own: it listens first, and waits for a lease to run out.
-const OWNED_WITHIN: Duration = Duration::from_secs(30);
-
-/// A store that nobody else has, and the bus of its processes.
-struct Ground {
-    store: CqlStore,
-    bus: Bus,
-    _bus_of: Chassis,
-}
-
-impl Ground {
-    async fn find(what: &str) -> Option<Self> {
-        let store = CqlStore::fresh(what, &[LEASES, ALPHA]).await?;
-        let chassis = Chassis::real(NodeId::new("ground"));
-        Some(Self { store, bus: Bus::local(&chassis), _bus_of: chassis })
-    }
-
-    async fn start(&self, node: &str, by: CheckBy) -> Process {
-        let chassis = Chassis::real(NodeId::new(node));
-        let url = self.store.open().await;
-        let shards = Shards::start(&chassis, &self.bus, &["alpha"], &[]).await.expect("starts");
-        let db = Db::open(url.clone(), LEASES, &chassis).await.expect("opens");
-        let leases = Leases::start(&chassis, &self.bus, &shards, db, by, vec!["alpha"]).await;
-        let db = Db::open(url, ALPHA, &chassis).await.expect("opens");
-        let leases = leases.expect("starts");
-        let logs = LogStore::new(db, LogKind::Inbox, KEEP, Some(leases), &chassis);
-        Process { chassis, logs }
-    }
-}
-
-struct Process {
-    chassis: Chassis,
-    logs: LogStore,
-}
-
-impl Process {
-    fn now(&self) -> UnixMillis {
-        self.chassis.clock.now()
-    }
-
-    /// Opens the log as soon as it is this process's.
-    async fn open(&self) -> Opened {
-        let open = async {
-            loop {
-                match self.logs.open(&OWNER, self.now()).await {
-                    Ok(opened) => return opened,
-                    Err(LogError::NotOwner) => self.chassis.clock.sleep(Duration::from_millis(20)).await,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        };
-        self.chassis.clock.timeout(OWNED_WITHIN, open).await.expect("owned in time")
-    }
-
-    async fn drain(&self, log: &mut Log) {
-        while let Some(write) = log.next_write(self.now()) {
-            self.logs.write(&write).await.expect("writes");
-            log.settled(&write);
-        }
-    }
-
-    async fn append(&self, log: &mut Log, count: u64) {
-        for _ in 0..count {
-            let idx = log.last() + 1;
-            assert_eq!(log.push(1, content(idx)), idx);
-        }
-        self.drain(log).await;
-    }
-
-    /// What is due, as far as this process owns it.
-    async fn due(&self) -> Vec<DueRow> {
-        let (sender, mut found) = tokio::sync::mpsc::unbounded_channel();
-        let awake = self.logs.clone().keep_awake(move |row| sender.send(row).expect("is heard"));
-        let task = self.chassis.tasks.spawn("awake", awake);
-        let mut rows = Vec::new();
-        while let Ok(Some(row)) = self.chassis.clock.timeout(Duration::from_secs(2), found.recv()).await {
-            rows.push(row);
-        }
-        task.abort();
-        rows
-    }
-
-    async fn leave(self) {
-        assert!(self.chassis.tasks.shutdown(Duration::from_secs(10)).await, "ends");
-    }
-}
-
-fn content(idx: u64) -> Vec<u8> {
-    format!("entry {idx}").into_bytes()
-}
+use crate::ground::{Ground, OWNER, content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_owner_finds_everything_and_goes_on() {

@@ -8,12 +8,20 @@ use crate::StoreError;
 
 /// A write that nobody knows the outcome of.
 pub(super) fn lost(error: &ExecutionError) -> StoreError {
-    let why = match error {
+    StoreError::Unknown { why: words(error) }
+}
+
+/// A read that came to nothing.
+pub(super) fn unread(error: &ExecutionError) -> StoreError {
+    StoreError::Read { why: words(error) }
+}
+
+fn words(error: &ExecutionError) -> String {
+    match error {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(code, _)) => code.to_string(),
         ExecutionError::RequestTimeout(_) => "no answer in time".to_owned(),
         other => other.to_string(),
-    };
-    StoreError::Unknown { why }
+    }
 }
 
 /// No session.

@@ -2,6 +2,7 @@
 
 mod contract;
 mod cql;
+mod faults;
 mod folder;
 mod memory;
 mod secured;
