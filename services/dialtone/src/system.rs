@@ -165,7 +165,10 @@ pub async fn start(settings: &Settings, services: &[String], ground: &Ground) ->
     let Ground { chassis, bus, store, secrets, network, address, dial, sabotage } = ground;
     let lives = |service: &str| services.iter().any(|name| name == service);
     let store = || store.clone().context("store.url: a service of this process needs the store");
-    let own: Vec<&str> = services.iter().map(String::as_str).filter(|name| *name != "centre").collect();
+    // What has leases is served when they are about to be taken, and said then.
+    let is_shared = ground.store.as_ref().is_some_and(StoreUrl::is_shared);
+    let is_later = |name: &str| name == "centre" || is_shared && OWNERS.contains(&name);
+    let own: Vec<&str> = services.iter().map(String::as_str).filter(|name| !is_later(name)).collect();
     let needed = if lives("gateway") { NEEDED } else { &[] };
     let shards = Shards::start_at(chassis, bus, &own, needed, address).await?;
     let shards = lease(settings, services, ground, shards).await?;

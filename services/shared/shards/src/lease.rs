@@ -92,6 +92,8 @@ pub enum Event {
     Leave,
     /// This process is to have the shard; said again when there may be news of it.
     Want(ShardKey),
+    /// Its owner was heard to have given it back, in this epoch.
+    Freed(ShardKey, Epoch),
     /// It is not to have it any more.
     Release(ShardKey),
     /// The answer of a write to a log of this shard has arrived: is it settled?
@@ -107,8 +109,9 @@ pub enum Effect {
     Renewed(Incarnation, u64),
     /// The shard is this process's, in this epoch: its logs may be opened.
     Opened(Holding),
-    /// The shard was released and its row doesn't name this process: others who want it should hear that.
-    Gone(ShardKey),
+    /// The shard was released and its row doesn't name this process: others who want it should hear that, and the epoch in
+    /// which it has no owner, if that is known.
+    Gone(ShardKey, Option<Epoch>),
     /// The write is settled and may be told.
     Settled(WriteId),
     /// The write is not settled, and never will be under this holding.
@@ -179,6 +182,11 @@ impl Lease {
                 self.stop(now, &mut effects);
             }
             Event::Want(key) => self.want(key, now),
+            Event::Freed(key, epoch) => {
+                if let Some(shard) = self.shards.get_mut(&key) {
+                    shard.freed(epoch);
+                }
+            }
             Event::Release(key) => self.release(key, &mut effects),
             Event::Arrived(held, write) => self.arrived(held, write, now, &mut effects),
         }
@@ -196,6 +204,11 @@ impl Lease {
     pub fn all_held(&self, service: &str, now: Moment) -> Vec<ShardId> {
         let own = self.shards.keys().filter(|key| key.service == service);
         own.filter(|key| self.held(**key, now).is_some()).map(|key| key.shard).collect()
+    }
+
+    /// Whether every shard that this process is to have is its own, by what it knows.
+    pub fn holds_all(&self) -> bool {
+        self.wanted.iter().all(|key| self.shards.get(key).is_some_and(|shard| shard.epoch().is_some()))
     }
 
     /// Whether no incarnation of this process lives, and the row of each that stopped is closed: nobody waits for it.
@@ -305,9 +318,9 @@ impl Lease {
         match news {
             shard::News::Nothing => {}
             shard::News::Opened(epoch) => effects.push(Effect::Opened(Holding { key, epoch })),
-            shard::News::Gone => {
+            shard::News::Gone(freed) => {
                 self.shards.remove(&key);
-                effects.push(Effect::Gone(key));
+                effects.push(Effect::Gone(key, freed));
             }
         }
     }

@@ -23,8 +23,9 @@ use dialtone_proto::bus::v1::{FreedShard, LeaseNews};
 use dialtone_store::Db;
 use dialtone_vocab::{Epoch, NodeId, SHARDS, ShardId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use crate::lease::limits::{ASKED_WITHIN, DRAIN, LEAVE_WITHIN, SETTLE_IN, TICK_EVERY};
+use crate::lease::limits::{ASKED_WITHIN, DRAIN, LEAVE_WITHIN, RENEWED_WITHIN, SETTLE_IN, TICK_EVERY};
 use crate::lease::{
     Answer, CheckBy, Effect, Event, Holding, Incarnation, Lease, Request, ShardKey, Ticket, WriteId,
 };
@@ -99,6 +100,9 @@ impl Leases {
             ready: chassis.ready.register("leases"),
             incarnation: Incarnation(0),
             is_leaving: false,
+            wanting: None,
+            is_renewed: false,
+            has_settled: false,
         };
         driver.ready.set_missing("no lease yet");
         chassis.tasks.spawn("leases", driver.run(shards.clone(), news, inbox));
@@ -172,6 +176,11 @@ struct Driver {
     ready: ReadyHandle,
     incarnation: Incarnation,
     is_leaving: bool,
+    /// Since when this process has not had everything that it is to have.
+    wanting: Option<Instant>,
+    is_renewed: bool,
+    /// It has had everything once. Until then others that could do its work had better not be stopped.
+    has_settled: bool,
 }
 
 impl Driver {
@@ -183,9 +192,11 @@ impl Driver {
     ) {
         let stop = self.chassis.tasks.stop_token();
         self.begin();
-        // Those who are there already are heard of first: else everything would be taken from them.
+        // Those who are there already are heard of first: else everything would be taken from them. And they hear of this
+        // process only when it is about to take what is to be its own: until then they go on.
         let first = self.chassis.clock.instant() + SETTLE_IN;
         let mut look = first;
+        let mut is_announced = false;
         let mut tick = self.chassis.clock.instant();
         loop {
             let clock = self.chassis.clock.clone();
@@ -203,12 +214,16 @@ impl Driver {
                 }
                 () = clock.sleep_until(look.min(tick)) => {
                     let now = self.chassis.clock.instant();
+                    if now >= first && !std::mem::replace(&mut is_announced, true) {
+                        shards.announce(&self.services);
+                    }
                     if now >= look {
                         self.place(&shards);
                         look = now + SETTLE_IN;
                     }
                     if now >= tick {
                         self.happens(Event::Tick);
+                        self.has_all();
                         tick = now + TICK_EVERY;
                     }
                 }
@@ -230,18 +245,21 @@ impl Driver {
             match effect {
                 Effect::Ask(ticket, request) => self.ask(ticket, request),
                 Effect::Renewed(incarnation, counter) => {
-                    self.ready.set_ready();
+                    self.is_renewed = true;
+                    self.tell_ready();
                     self.tell(LeaseNews { incarnation: incarnation.0, counter, ..LeaseNews::default() });
                 }
                 Effect::Opened(held) => self.opened(held),
-                Effect::Gone(key) => {
-                    freed.push(FreedShard { service: key.service.to_owned(), shard: key.shard.0.into() });
+                Effect::Gone(ShardKey { service, shard }, epoch) => {
+                    let epoch = epoch.map_or(0, |epoch| epoch.0);
+                    freed.push(FreedShard { service: service.to_owned(), shard: shard.0.into(), epoch });
                 }
                 Effect::Settled(write) => self.checked(write, true),
                 Effect::Unsettled(write) => self.checked(write, false),
                 Effect::Stop if self.is_leaving => {}
                 Effect::Stop => {
                     tracing::warn!("the lease is lost: everything begins anew");
+                    self.is_renewed = false;
                     self.ready.set_missing("the lease was lost");
                     self.begin();
                 }
@@ -262,9 +280,11 @@ impl Driver {
         for freed in news.freed {
             let Ok(shard) = u16::try_from(freed.shard) else { continue };
             let wanted = |key: &&ShardKey| key.service == freed.service && key.shard == ShardId(shard);
-            if let Some(key) = self.placed.iter().find(wanted).copied() {
-                self.happens(Event::Want(key));
-            }
+            let Some(key) = self.placed.iter().find(wanted).copied() else { continue };
+            self.happens(match freed.epoch {
+                0 => Event::Want(key),
+                epoch => Event::Freed(key, Epoch(epoch)),
+            });
         }
     }
 
@@ -285,6 +305,7 @@ impl Driver {
         }
         if now != before {
             tracing::info!(shards = now.len(), "shards wanted");
+            self.wanting = Some(self.chassis.clock.instant());
         }
     }
 
@@ -293,6 +314,7 @@ impl Driver {
         let paced =
             matches!(request, Request::Take { .. } | Request::GiveBack { .. } | Request::ReadShard(_));
         let pace = paced.then(|| self.pace.clone());
+        let within = if matches!(request, Request::Renew { .. }) { RENEWED_WITHIN } else { ASKED_WITHIN };
         self.chassis.tasks.spawn("lease request", async move {
             let turn = match &pace {
                 Some(pace) => pace.turn().await,
@@ -302,7 +324,7 @@ impl Driver {
             let is_wanted = leases.state().lease.is_asked(ticket);
             let began = clock.instant();
             let answer = match is_wanted {
-                true => clock.timeout(ASKED_WITHIN, rows::ask(&db, request)).await,
+                true => clock.timeout(within, rows::ask(&db, request)).await,
                 false => Ok(Answer::Unknown),
             };
             if let (Some(pace), Some(turn)) = (&pace, turn) {
@@ -311,6 +333,26 @@ impl Driver {
             let _driver_has_ended =
                 leases.0.events.send(Event::Answer(ticket, answer.unwrap_or(Answer::Unknown)));
         });
+    }
+
+    /// Says so when nothing is missing any more.
+    fn has_all(&mut self) {
+        let Some(since) = self.wanting else { return };
+        if self.leases.state().lease.holds_all() {
+            let took = self.chassis.clock.instant() - since;
+            tracing::info!(shards = self.placed.len(), ?took, "all wanted shards are here");
+            self.wanting = None;
+            self.has_settled = true;
+            self.tell_ready();
+        }
+    }
+
+    fn tell_ready(&self) {
+        match (self.is_renewed, self.has_settled) {
+            (true, true) => self.ready.set_ready(),
+            (true, false) => self.ready.set_missing("shards are being taken"),
+            (false, _) => {}
+        }
     }
 
     fn opened(&self, held: Holding) {

@@ -35,6 +35,7 @@ struct Members {
 #[derive(Clone)]
 pub struct Shards {
     members: watch::Receiver<Arc<Members>>,
+    serves: Arc<watch::Sender<Vec<String>>>,
     leases: Option<Leases>,
 }
 
@@ -60,7 +61,7 @@ impl Shards {
         Self::start_at(chassis, bus, services, needed, "").await
     }
 
-    /// Begins to tell and to hear. `services` are those that live in this process, `needed` those that it calls: until
+    /// Begins to tell and to hear. `services` are those that this process serves from now on, `needed` those that it calls: until
     /// each of them was heard the process is not ready. `address` is the URL by which other processes reach it.
     ///
     /// # Errors
@@ -75,8 +76,9 @@ impl Shards {
         let ready = chassis.ready.register("cluster");
         let (sender, members) = watch::channel(Arc::default());
         let mut heard = BTreeMap::new();
-        let own: Vec<String> = services.iter().map(|service| (*service).to_owned()).collect();
-        let (services, address) = (own.clone(), address.to_owned());
+        let services: Vec<String> = services.iter().map(|service| (*service).to_owned()).collect();
+        let (serves, served) = watch::channel(services.clone());
+        let address = address.to_owned();
         heard.insert(
             chassis.node.clone(),
             Heard { services, address: address.clone(), at: chassis.clock.boot() },
@@ -88,10 +90,21 @@ impl Shards {
         let mut book = Book { heard, told, needed, sender, ready, own: own_name, twin: None };
         book.tell(chassis.clock.boot());
         let node = chassis.node.as_str().to_owned();
-        let alive = Heartbeat { node, services: own, incarnation, address };
-        chassis.tasks.spawn("cluster heartbeat", beat(chassis.clone(), bus.clone(), alive));
-        chassis.tasks.spawn("cluster membership", hear(chassis.clone(), listener, book));
-        Ok(Self { members, leases: None })
+        let alive = Heartbeat { node, incarnation, address, ..Heartbeat::default() };
+        chassis.tasks.spawn("cluster heartbeat", beat(chassis.clone(), bus.clone(), alive, served.clone()));
+        chassis.tasks.spawn("cluster membership", hear(chassis.clone(), listener, book, served));
+        Ok(Self { members, serves: Arc::new(serves), leases: None })
+    }
+
+    /// Serves these too from now on.
+    pub(crate) fn announce(&self, services: &[&str]) {
+        self.serves.send_if_modified(|serves| {
+            let fresh = services.iter().filter(|service| !serves.iter().any(|known| known == *service));
+            let fresh: Vec<String> = fresh.map(|service| (*service).to_owned()).collect();
+            let is_news = !fresh.is_empty();
+            serves.extend(fresh);
+            is_news
+        });
     }
 
     /// As before, in a process that holds leases.
@@ -163,6 +176,12 @@ impl Book {
         }
     }
 
+    fn serves(&mut self, services: &[String]) {
+        if let Some(own) = self.heard.get_mut(&self.own.0) {
+            own.services = services.to_vec();
+        }
+    }
+
     /// Tells a changed membership; a process never loses sight of itself.
     fn tell(&mut self, now: Duration) {
         self.heard.retain(|node, heard| *node == self.own.0 || now.saturating_sub(heard.at) < LOST_AFTER);
@@ -193,15 +212,21 @@ fn is_address(text: &str) -> bool {
     text.len() <= MAX_ADDRESS && config::is_url(text, &["http", "https"])
 }
 
-async fn beat(chassis: Chassis, bus: Bus, alive: Heartbeat) {
+async fn beat(chassis: Chassis, bus: Bus, alive: Heartbeat, mut served: watch::Receiver<Vec<String>>) {
     let stop = chassis.tasks.stop_token();
     while !stop.is_cancelled() {
-        if let Err(error) = bus.publish(&subjects::heartbeat(), alive.clone()).await {
+        let services = served.borrow_and_update().clone();
+        // Without any it would seem to leave.
+        if !services.is_empty()
+            && let Err(error) =
+                bus.publish(&subjects::heartbeat(), Heartbeat { services, ..alive.clone() }).await
+        {
             tracing::warn!(%error, "a heartbeat was not told");
         }
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
+            Ok(()) = served.changed() => {}
             () = chassis.clock.sleep(HEARTBEAT_EVERY) => {}
         }
     }
@@ -212,7 +237,12 @@ async fn beat(chassis: Chassis, bus: Bus, alive: Heartbeat) {
     }
 }
 
-async fn hear(chassis: Chassis, mut listener: dialtone_bus::Subscription<Heartbeat>, mut book: Book) {
+async fn hear(
+    chassis: Chassis,
+    mut listener: dialtone_bus::Subscription<Heartbeat>,
+    mut book: Book,
+    mut served: watch::Receiver<Vec<String>>,
+) {
     let stop = chassis.tasks.stop_token();
     loop {
         tokio::select! {
@@ -222,6 +252,7 @@ async fn hear(chassis: Chassis, mut listener: dialtone_bus::Subscription<Heartbe
                 Some(beat) => book.take(beat.message, chassis.clock.boot()),
                 None => return,
             },
+            Ok(()) = served.changed() => book.serves(&served.borrow_and_update()),
             () = chassis.clock.sleep(HEARTBEAT_EVERY) => {}
         }
         book.tell(chassis.clock.boot());

@@ -17,6 +17,8 @@ pub(super) struct Shard {
     unclear: bool,
     busy: bool,
     not_before: Moment,
+    /// The epoch in which it was heard to be without an owner.
+    freed: Option<Epoch>,
     sabotage: Sabotage,
 }
 
@@ -33,8 +35,8 @@ enum Step {
     Held(Epoch),
     /// It was, and the row is to say so. No check has passed since this began.
     GiveBack(Epoch),
-    /// The row doesn't name this process, and the shard is not wanted.
-    Gone,
+    /// The row doesn't name this process, and the shard is not wanted. The epoch, if it is known to have no owner in it.
+    Gone(Option<Epoch>),
 }
 
 /// What an answer meant.
@@ -42,7 +44,7 @@ enum Step {
 pub(super) enum News {
     Nothing,
     Opened(Epoch),
-    Gone,
+    Gone(Option<Epoch>),
 }
 
 impl Shard {
@@ -55,6 +57,7 @@ impl Shard {
             unclear: false,
             busy: false,
             not_before: now,
+            freed: None,
             sabotage,
         }
     }
@@ -68,12 +71,24 @@ impl Shard {
         }
     }
 
+    /// Its owner was heard to have given it back, in this epoch: it may be taken without a look at the row, for the taking
+    /// is refused if that is not so.
+    pub(super) fn freed(&mut self, epoch: Epoch) {
+        self.freed = self.freed.max(Some(epoch));
+        let free = ShardRow { epoch, owner: None };
+        match self.step {
+            Step::Look if !self.busy => self.step = Step::Wait(free),
+            Step::Wait(row) if !self.busy && row.epoch <= epoch => self.step = Step::Wait(free),
+            _ => {}
+        }
+    }
+
     /// Not wanted any more. From now on nothing is settled here; only then the row is changed.
     pub(super) fn release(&mut self) -> News {
         self.wanted = false;
         match self.step {
             Step::Held(epoch) => self.step = Step::GiveBack(epoch),
-            Step::Look | Step::Wait(_) if !self.busy => self.step = Step::Gone,
+            Step::Look | Step::Wait(_) if !self.busy => self.step = Step::Gone(None),
             _ => {}
         }
         self.news()
@@ -111,7 +126,7 @@ impl Shard {
         }
         let read = Request::ReadShard(self.key);
         let request = match self.step {
-            Step::Held(_) | Step::Gone => return None,
+            Step::Held(_) | Step::Gone(_) => return None,
             Step::Wait(row) if closed || self.awaits().is_none() => {
                 self.step = Step::Take(row);
                 Request::Take { key: self.key, seen: row, by: self.me }
@@ -136,7 +151,10 @@ impl Shard {
             (Step::Take(seen), Answer::Applied) => self.acquired(Epoch(seen.epoch.0 + 1)),
             (Step::GiveBack(epoch), Answer::Applied) => self.look_at(ShardRow { epoch, owner: None }, now),
             (_, Answer::Shard(row)) => self.read(row, now),
-            (_, Answer::Refused) => self.unclear = true,
+            (_, Answer::Refused) => {
+                self.freed = None;
+                self.unclear = true;
+            }
             _ => {
                 self.unclear = true;
                 self.not_before = now + RETRY;
@@ -169,11 +187,14 @@ impl Shard {
     fn look_at(&mut self, row: ShardRow, now: Moment) {
         self.unclear = false;
         let mine = row.owner == Some(self.me);
+        let is_freed = self.freed == Some(row.epoch) && !mine;
         self.step = match self.wanted {
+            // The look was under way when its owner was heard to give it back.
+            true if is_freed => Step::Wait(ShardRow { owner: None, ..row }),
             true if mine && self.sabotage.has(Defect::SameEpochAgain) => Step::Held(row.epoch),
             true => Step::Wait(row),
             false if mine => Step::GiveBack(row.epoch),
-            false => Step::Gone,
+            false => Step::Gone(row.owner.is_none().then_some(row.epoch)),
         };
         if self.wanted {
             self.not_before = now + LOOK_AGAIN;
@@ -183,7 +204,7 @@ impl Shard {
     fn news(&self) -> News {
         match self.step {
             Step::Held(epoch) => News::Opened(epoch),
-            Step::Gone => News::Gone,
+            Step::Gone(freed) => News::Gone(freed),
             _ => News::Nothing,
         }
     }

@@ -318,7 +318,7 @@ fn a_released_shard_settles_nothing_before_its_row_says_so() {
     let (mut desk, held) = Desk::holding(CheckBy::Clock);
     assert_eq!(desk.say(Event::Release(KEY)), []);
     assert_eq!(desk.say(Event::Arrived(held, 1)), [Effect::Unsettled(1)]);
-    assert_eq!(desk.answer(give_back(1), Answer::Applied), [Effect::Gone(KEY)]);
+    assert_eq!(desk.answer(give_back(1), Answer::Applied), [Effect::Gone(KEY, Some(Epoch(1)))]);
 }
 
 #[test]
@@ -327,6 +327,46 @@ fn a_shard_given_back_is_taken_without_waiting() {
     desk.say(Event::Want(KEY));
     desk.answer(Request::ReadShard(KEY), Answer::Shard(row(3, None)));
     assert_eq!(desk.answer(take(row(3, None)), Answer::Applied), [Effect::Opened(held(4))]);
+}
+
+#[test]
+fn a_shard_heard_to_be_given_back_is_taken_without_a_look_and_a_wrong_word_costs_one_try() {
+    let mut desk = Desk::waiting();
+    desk.say(Event::Freed(KEY, Epoch(3)));
+    desk.answer(take(row(3, None)), Answer::Refused);
+    desk.answer(Request::ReadShard(KEY), Answer::Shard(row(3, Some(OLD))));
+    assert!(!desk.is_asked(take(row(3, None))), "it is waited for again");
+}
+
+#[test]
+fn a_word_that_comes_during_a_look_counts_when_the_look_is_over() {
+    let mut desk = Desk::begun(CheckBy::Clock);
+    desk.say(Event::Want(KEY));
+    desk.say(Event::Freed(KEY, Epoch(3)));
+    desk.answer(Request::ReadShard(KEY), Answer::Shard(row(3, Some(OLD))));
+    assert_eq!(desk.answer(take(row(3, None)), Answer::Applied), [Effect::Opened(held(4))]);
+}
+
+#[test]
+fn who_leaves_holds_nothing_at_once_and_has_left_when_its_row_is_closed() {
+    let (mut desk, held) = Desk::holding(CheckBy::Clock);
+    assert_eq!(desk.say(Event::Leave), [Effect::Stop]);
+    assert_eq!(desk.say(Event::Arrived(held, 1)), [Effect::Unsettled(1)]);
+    assert!(!desk.lease.has_left());
+    let closing = desk.asked.iter().find_map(|(_, request)| match request {
+        Request::Close { incarnation: ME, .. } => Some(*request),
+        _ => None,
+    });
+    desk.answer(closing.expect("its own row is closed"), Answer::Applied);
+    assert!(desk.lease.has_left());
+}
+
+#[test]
+fn who_is_heard_to_have_left_is_looked_at_and_need_not_be_waited_for() {
+    let mut desk = Desk::waiting();
+    desk.say(Event::Left(OLD));
+    desk.answer(Request::ReadNode(OLD), Answer::Node(Some(NodeRow { counter: 9, open: false })));
+    assert!(desk.is_asked(take(row(3, Some(OLD)))));
 }
 
 #[test]
@@ -361,7 +401,7 @@ fn an_unknown_giving_back_is_repeated_until_the_row_says_so() {
     desk.answer(Request::ReadShard(KEY), Answer::Shard(row(1, Some(ME))));
     desk.answer(give_back(1), Answer::Refused);
     let told = desk.answer(Request::ReadShard(KEY), Answer::Shard(row(2, Some(OLD))));
-    assert_eq!(told, [Effect::Gone(KEY)], "somebody has it already");
+    assert_eq!(told, [Effect::Gone(KEY, None)], "somebody has it already");
 }
 
 #[test]
@@ -375,7 +415,7 @@ fn a_taking_of_what_is_not_wanted_any_more_is_followed_to_its_end() {
     desk.answer(Request::ReadShard(KEY), Answer::Shard(row(3, None)));
     // Else the first try, still under way, could take it for somebody who does not know.
     assert_eq!(desk.answer(take(row(3, None)), Answer::Applied), [], "never opened");
-    assert_eq!(desk.answer(give_back(4), Answer::Applied), [Effect::Gone(KEY)]);
+    assert_eq!(desk.answer(give_back(4), Answer::Applied), [Effect::Gone(KEY, Some(Epoch(4)))]);
 }
 
 #[test]

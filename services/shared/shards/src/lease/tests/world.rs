@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dialtone_vocab::ShardId;
+use dialtone_vocab::{Epoch, ShardId};
 
 use super::host::{Host, HostClock, Kind, Process, Reply};
 use super::referee::Referee;
@@ -70,8 +70,8 @@ enum What {
     Leave,
     /// It learns which shards it is to have.
     See,
-    /// It hears that a shard was given back.
-    Gone(ShardKey),
+    /// It hears that a shard was given back, and perhaps in which epoch.
+    Gone(ShardKey, Option<Epoch>),
     Write(Holding),
 }
 

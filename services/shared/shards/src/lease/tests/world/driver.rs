@@ -40,9 +40,9 @@ impl World<'_> {
                 self.say(host, Event::Leave);
             }
             What::See => self.see(host),
-            What::Gone(key) => {
+            What::Gone(key, freed) => {
                 if self.process(host).wants.contains(&key) {
-                    self.say(host, Event::Want(key));
+                    self.say(host, freed.map_or(Event::Want(key), |epoch| Event::Freed(key, epoch)));
                 }
             }
             What::Write(held) => {
@@ -142,11 +142,11 @@ impl World<'_> {
                 self.process(host).held.insert(held.key, held);
                 self.call(host, Kind::Open(held));
             }
-            Effect::Gone(key) => {
+            Effect::Gone(key, freed) => {
                 self.process(host).held.remove(&key);
                 if !self.dice.percent(self.plan.unheard) {
                     let placed = self.placed[&key];
-                    self.process_within(MS, 300 * MS, placed, What::Gone(key));
+                    self.process_within(MS, 300 * MS, placed, What::Gone(key, freed));
                 }
             }
             Effect::Settled(entry) => self.settled(host, entry),
