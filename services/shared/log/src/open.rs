@@ -6,6 +6,7 @@
 
 use dialtone_vocab::{Epoch, UnixMillis};
 
+use crate::defect::{Defect, Sabotage};
 use crate::rows::Row;
 
 /// What the rows of the end of a log come to.
@@ -21,8 +22,16 @@ pub(crate) struct Walk {
 
 /// Walks over what was read of the end of a log. `tail_row` is the highest index that was ever written: it counts
 /// only when nothing is alive. A row past its `keep_until` is not there.
-pub(crate) fn walk(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
+pub(crate) fn walk(rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
+    walk_sabotaged(rows, tail_row, now, Sabotage::default())
+}
+
+/// As [`walk`], with deliberate defects.
+pub(crate) fn walk_sabotaged(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis, sabotage: Sabotage) -> Walk {
     rows.retain(|row| row.keep_until > now);
+    if sabotage.has(Defect::WalkFromTail) {
+        rows.retain(|row| row.idx >= tail_row);
+    }
     rows.sort_by_key(|row| (row.idx, row.epoch));
     let read = rows.len();
     let mut log: Vec<Row> = Vec::new();
@@ -34,12 +43,15 @@ pub(crate) fn walk(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
         }
     }
     for row in best {
-        let follows = log.last().is_none_or(|last| row.idx == last.idx + 1 && row.epoch >= last.epoch);
+        let may_go_down = sabotage.has(Defect::EpochsGoDown);
+        let follows =
+            log.last().is_none_or(|last| row.idx == last.idx + 1 && (row.epoch >= last.epoch || may_go_down));
         if !follows {
             break;
         }
         log.push(row);
     }
+    let tail_row = if sabotage.has(Defect::BeginsAgain) { 0 } else { tail_row };
     let tail = log.last().map_or(tail_row, |last| last.idx);
     Walk { tail, ghosts: read - log.len(), rows: log }
 }

@@ -11,8 +11,9 @@ use dialtone_store::{Batch, Db};
 use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
 use crate::append::Flights;
-use crate::limits::{BUCKET, MARKS_AGAIN, WRITE_ENTRIES};
-use crate::open::{Walk, walk};
+use crate::defect::{Defect, Sabotage};
+use crate::limits::{BUCKET, KEEP_ROWS, MARKS_AGAIN, WRITE_ENTRIES};
+use crate::open::{Walk, walk, walk_sabotaged};
 use crate::owner::Owner;
 use crate::rows::{self, LOG, MARK, Row, bucket_of, entry_key, last_of, mark_key, tail_key};
 use crate::writer::{BUCKET_MARK, End, put_rows};
@@ -30,6 +31,7 @@ pub struct LogStore {
     pub(crate) owner: Owner,
     pub(crate) chassis: Chassis,
     pub(crate) flights: Flights,
+    pub(crate) sabotage: Sabotage,
 }
 
 /// A log that was opened, with what its owner rebuilds its state from.
@@ -97,7 +99,15 @@ impl LogStore {
     /// If processes share the database and there are no leases: a defect of the wiring.
     pub fn new(db: Db, kind: LogKind, keep: Duration, leases: Option<Leases>, chassis: &Chassis) -> Self {
         let owner = Owner::new(&db, leases, chassis);
-        Self { db, kind, keep, owner, chassis: chassis.clone(), flights: Flights::default() }
+        let (chassis, flights, sabotage) = (chassis.clone(), Flights::default(), Sabotage::default());
+        Self { db, kind, keep, owner, chassis, flights, sabotage }
+    }
+
+    /// The same with a deliberate defect.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(self, defect: Option<Defect>) -> Self {
+        Self { sabotage: Sabotage(defect), ..self }
     }
 
     /// The database.
@@ -148,20 +158,33 @@ impl LogStore {
         let bucket = marks.0.get(BUCKET_MARK).map(|bucket| u32::try_from(*bucket).unwrap_or(u32::MAX));
         let walked = self.end_of(id, bucket.unwrap_or(0), now).await?;
         metrics::opened(self.kind, walked.ghosts);
-        let carried = put_rows(Batch::new(), id, &walked.carry(epoch), now);
+        let carried = self.carried(&walked, id, epoch, now);
         let first: Vec<_> = self.marks_again(id, &marks).into_iter().chain([carried]).collect();
         self.until_written(owner, epoch, || vec![first.clone()]).await?;
-        let keep_until = walked.rows.last().map_or(UnixMillis(0), |row| row.keep_until);
+        let last = walked.rows.last().filter(|_| !self.sabotage.has(Defect::KeepGoesDown));
+        let keep_until = last.map_or(UnixMillis(0), |row| row.keep_until);
         let end = End { tail: walked.tail, bucket, keep_until };
         let log = Log::new(id, *owner, (epoch, self.chassis.rng.u64()), self.keep, end);
         Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
+    }
+
+    /// The last write found, as it is written once more.
+    fn carried(&self, walked: &Walk, id: LogId, epoch: Epoch, now: UnixMillis) -> Batch {
+        let rows = walked.carry(epoch);
+        match self.sabotage.0 {
+            Some(Defect::NoCarry) => Batch::new(),
+            Some(Defect::TailNotCarried) => rows
+                .iter()
+                .fold(Batch::new(), |batch, row| batch.put_for(LOG, row.key(id), row.value(), KEEP_ROWS)),
+            _ => put_rows(Batch::new(), id, &rows, now),
+        }
     }
 
     /// Marks as they were found, to be written once more before anybody is told of them: in a shared store one may be what
     /// a write left on a few replicas that was never answered, and the next owner would not find it. What an embedded one
     /// shows is on disk.
     fn marks_again(&self, id: LogId, marks: &Marks) -> Vec<Batch> {
-        if let Owner::Lock(..) = self.owner {
+        if matches!(self.owner, Owner::Lock(..)) || self.sabotage.has(Defect::MarksNotAgain) {
             return Vec::new();
         }
         let all: Vec<_> = marks.0.iter().collect();
@@ -222,7 +245,7 @@ impl LogStore {
         let first = (u64::from(bucket) * BUCKET).saturating_sub(WRITE_ENTRIES as u64) + 1;
         let rows = self.rows(id, first, last_of(bucket)).await?;
         let tail_row = self.tail_row(id, bucket).await?;
-        Ok(walk(rows, tail_row, now))
+        Ok(walk_sabotaged(rows, tail_row, now, self.sabotage))
     }
 
     /// The tail of a bucket, or of the one before it if nothing was written there yet.

@@ -3,3 +3,4 @@
 mod disk;
 mod link;
 mod shared;
+mod weather;
