@@ -9,14 +9,16 @@ use dialtone_log::{Due, DueRow, Entry, Log, LogError, LogKind, LogStore, TABLES,
 use dialtone_shards::{LEASES, Leases, Shards, Trial};
 use dialtone_store::replicas::Replicas;
 use dialtone_store::{Db, Schema, StoreUrl};
-use dialtone_vocab::{UnixMillis, shard_of};
+use dialtone_vocab::{Epoch, UnixMillis, shard_of};
 use tokio::sync::mpsc;
 
 use super::journal::{Journal, due_at};
 use super::plan::{Breakage, Plan};
 
 /// Whose logs there are.
-pub(super) const OWNERS: [[u8; 16]; 3] = [[1; 16], [2; 16], [3; 16]];
+pub(super) fn owners(plan: &Plan) -> impl Iterator<Item = [u8; 16]> + use<> {
+    (1..=u8::try_from(plan.logs).unwrap_or(u8::MAX)).map(|n| [n; 16])
+}
 /// A mark that is told when it is on disk.
 pub(super) const ACK: &[u8] = b"ack/1";
 /// A mark that goes along: the last settled index.
@@ -30,6 +32,12 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// What is due because of an entry.
 pub(super) fn due_of(entry: &Entry) -> Option<Due> {
     (entry.content.last() == Some(&IS_DUE)).then(|| due_at(entry.idx))
+}
+
+/// Who wrote an entry first, by its content.
+pub(super) fn written_in(content: &[u8]) -> Option<Epoch> {
+    let digits = content.split(|byte| *byte == b' ').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok().map(Epoch)
 }
 
 /// What every process of an episode is given.
@@ -63,7 +71,7 @@ impl Process {
             Breakage::Log(broken) => defect = Some(broken),
             Breakage::None | Breakage::ReadsAtOne => {}
         }
-        let trial = Trial { shards: OWNERS.iter().map(shard_of).collect(), sabotage };
+        let trial = Trial { shards: owners(&ground.plan).map(|owner| shard_of(&owner)).collect(), sabotage };
         let services = vec![ROOM.service];
         let leases = Leases::start_trial(chassis, bus, &shards, db, ground.plan.by, services, trial);
         let leases = leases.await.expect("subscribes");
@@ -76,7 +84,7 @@ impl Process {
     /// Begins to serve all owners.
     pub(super) fn serve(&self) {
         let mut awake = Vec::new();
-        for owner in OWNERS {
+        for owner in owners(&self.ground.plan) {
             let (sender, rows) = mpsc::unbounded_channel();
             awake.push((owner, sender));
             self.chassis.tasks.spawn("actor", Actor { process: self.clone(), owner, rows }.run());
@@ -95,10 +103,10 @@ impl Process {
 
     /// Reads all that was told, and there is no hole in it.
     pub(super) async fn audit(&self) {
-        for owner in OWNERS {
+        for owner in owners(&self.ground.plan) {
             let told = self.ground.journal.all_told(&owner);
-            let Some((last, _)) = told.last_key_value() else { continue };
-            let page = self.logs.read(self.logs.log_id(&owner), 1, *last, usize::MAX, self.now()).await;
+            let last = told.last_key_value().map_or(0, |(last, _)| *last);
+            let page = self.logs.read(self.logs.log_id(&owner), 1, last, usize::MAX, self.now()).await;
             match page {
                 Ok(page) => self.ground.journal.audited(&self.name, &owner, &told, &page),
                 Err(error) => self.ground.journal.wrong(&format!("log {}: {error}", owner[0])),
@@ -141,16 +149,21 @@ impl Actor {
     /// Goes on with a log until it is not this process's any more, or forgotten.
     async fn reign(&mut self, mut log: Log, mut ack: u64) {
         let Process { chassis, logs, ground, .. } = self.process.clone();
+        // What was found is settled.
+        log.mark(SEQ, log.tail());
+        if self.process.percent(50) {
+            chassis.clock.sleep(chassis.rng.jitter(ground.plan.idle)).await;
+        }
         while logs.owns(&log) && !chassis.tasks.is_stopping() {
             while let Ok(row) = self.rows.try_recv() {
                 log.adopt(row);
             }
             self.push(&mut log);
-            if self.process.percent(10) {
+            if self.process.percent(ground.plan.extras) {
                 ack += 1;
                 log.mark_now(ACK, ack);
             }
-            if self.process.percent(10)
+            if self.process.percent(ground.plan.extras)
                 && let Some(due) = ground.journal.due(&self.owner).first()
             {
                 ground.journal.done(&self.owner, *due);
@@ -182,8 +195,9 @@ impl Actor {
         };
         for _ in 0..count {
             let idx = log.last() + 1;
-            let due = if self.process.percent(5) { "!" } else { "" };
-            log.push(1, format!("{idx} by {} {:x}{due}", self.process.name, rng.u64()));
+            let due = if self.process.percent(self.process.ground.plan.extras) { "!" } else { "" };
+            let Epoch(epoch) = log.epoch();
+            log.push(1, format!("{epoch} by {}: {idx} {:x}{due}", self.process.name, rng.u64()));
             if !due.is_empty() {
                 log.due(due_at(idx));
             }

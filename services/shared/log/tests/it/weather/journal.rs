@@ -10,7 +10,7 @@ use dialtone_log::{Due, DueRow, Entry, Opened, Page};
 use dialtone_store::Rows;
 use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
-use super::actor::{ACK, OWNERS, SEQ, due_of};
+use super::actor::{ACK, SEQ, due_of, written_in};
 
 /// What happened, counted over episodes: there must be some of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,6 +95,9 @@ struct Book {
     due: BTreeSet<Due>,
     /// What somebody has begun to remove.
     done: BTreeSet<Due>,
+    /// Where it ended when it was first opened in an epoch, if there was an entry: it was written again, and from then on
+    /// nobody replaced adds anything.
+    ends: BTreeMap<Epoch, u64>,
     /// Who opened it last, and when.
     last: Option<(String, Epoch)>,
 }
@@ -115,6 +118,12 @@ struct Seen {
     audited: BTreeSet<(String, [u8; 16])>,
 }
 
+impl Seen {
+    fn trace(&mut self, line: &str) {
+        self.trace.push(format!("{:>6} {line}", self.now));
+    }
+}
+
 impl Journal {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -125,9 +134,7 @@ impl Journal {
     }
 
     pub(super) fn trace(&self, line: &str) {
-        let mut seen = self.seen();
-        let now = seen.now;
-        seen.trace.push(format!("{now:>6} {line}"));
+        self.seen().trace(line);
     }
 
     pub(super) fn wrong(&self, what: &str) {
@@ -162,6 +169,9 @@ impl Journal {
             let book = seen.books.entry(owner).or_default();
             book.id = Some(log.id());
             book.check_opened(opened, is_expiring, &mut wrongs);
+            if !opened.entries.is_empty() {
+                book.ends.entry(epoch).or_insert(tail);
+            }
             let is_other = book.last.as_ref().is_some_and(|(last, _)| last != who);
             if let Some((_, last)) = &book.last
                 && *last == epoch
@@ -212,9 +222,10 @@ impl Journal {
                     Some((_, earlier)) => *earlier = epoch.min(*earlier),
                 }
             }
-            if let Some(last) = entries.last() {
+            if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
                 let tail = book.tails.entry(epoch).or_default();
                 *tail = last.idx.max(*tail);
+                seen.trace(&format!("log {} told {}..={}", owner[0], first.idx, last.idx));
             }
         }
         wrongs.iter().for_each(|wrong| self.wrong(&format!("log {}: {wrong}", owner[0])));
@@ -250,16 +261,14 @@ impl Journal {
     }
 
     /// Whether every log was opened by this process last, and read from its beginning.
-    pub(super) fn all_audited_by(&self, who: &str) -> bool {
+    pub(super) fn all_audited_by(&self, who: &str, mut owners: impl Iterator<Item = [u8; 16]>) -> bool {
         let seen = self.seen();
-        let told = seen.books.iter().filter(|(_, book)| !book.entries.is_empty());
-        told.into_iter().all(|(owner, _)| seen.audited.contains(&(who.to_owned(), *owner)))
+        owners.all(|owner| seen.audited.contains(&(who.to_owned(), owner)))
     }
 
-    pub(super) fn all_opened_by(&self, who: &str) -> bool {
+    pub(super) fn all_opened_by(&self, who: &str, mut owners: impl Iterator<Item = [u8; 16]>) -> bool {
         let seen = self.seen();
-        let is_its = |owner| seen.books.get(owner).is_some_and(|book| book.is_of(who));
-        OWNERS.iter().all(is_its)
+        owners.all(|owner| seen.books.get(&owner).is_some_and(|book| book.is_of(who)))
     }
 
     /// A log was read from its beginning, as far as it had been told.
@@ -325,6 +334,13 @@ impl Book {
                     wrongs.push(format!("{} is {:?}, told was {content:?}", entry.idx, entry.content));
                 }
                 _ => {}
+            }
+        }
+        for entry in &opened.entries {
+            let by = written_in(&entry.content).unwrap_or_default();
+            let mut later = self.ends.range(..=epoch).filter(|(opened, _)| by < **opened);
+            if let Some((opened, end)) = later.find(|(_, end)| entry.idx > **end) {
+                wrongs.push(format!("{} is by {by:?}, in {opened:?} it ended at {end}", entry.idx));
             }
         }
         for ((told, name), value) in &self.marks {

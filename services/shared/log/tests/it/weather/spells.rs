@@ -9,6 +9,8 @@ use super::world::World;
 
 /// How often something may begin.
 const EVERY: Duration = Duration::from_millis(500);
+/// How long whoever comes next waits for all logs, at most.
+const RELAYED_WITHIN: Duration = Duration::from_secs(12);
 /// Between two hidden pauses of one host: there is one at most within a lease.
 const HIDDEN_EVERY: Duration = Duration::from_secs(5);
 
@@ -19,7 +21,13 @@ fn ms(most: u64) -> Duration {
 impl World {
     pub(super) fn storm(&mut self) {
         let mut hidden = [Duration::ZERO; HOSTS];
+        for host in 0..HOSTS {
+            self.replicas.over(host).set_way(self.plan().line);
+        }
         let ends = self.now() + self.plan().storm;
+        if self.plan().is_relay {
+            return self.relay(ends);
+        }
         while self.now() < ends && !self.is_wrong() {
             self.revive();
             match self.dice.below(100) {
@@ -31,7 +39,26 @@ impl World {
             if self.dice.below(100) < self.plan().trouble {
                 self.trouble(&mut hidden);
             }
+            if self.dice.below(100) < self.plan().thaws {
+                self.thaw();
+            }
             self.pass(EVERY);
+        }
+    }
+
+    /// One process after the other has all logs, for a moment.
+    fn relay(&mut self, ends: Duration) {
+        let mut host = 0;
+        while self.now() < ends && !self.is_wrong() {
+            self.kill_all();
+            self.change_weather();
+            host = (host + 1) % HOSTS;
+            let name = self.start(host);
+            let most = self.now() + RELAYED_WITHIN;
+            while self.now() < most && !self.has_all(&name) {
+                self.pass(ms(50));
+            }
+            self.pass(self.dice.jitter(ms(3_000)));
         }
     }
 
@@ -55,13 +82,24 @@ impl World {
         }
     }
 
+    /// What a host has sent is on its way for long, and it stands still until all that has been answered.
+    fn thaw(&mut self) {
+        let host = pick(&self.dice, HOSTS);
+        let slow = ms(11_000);
+        self.replicas.over(host).set_way(Way { slow, ..Way::default() });
+        self.pass(ms(100) + self.dice.jitter(ms(300)));
+        self.replicas.over(host).set_way(self.plan().line);
+        self.stand_still(host, ms(6_000) + self.dice.jitter(ms(5_000)), false);
+    }
+
     /// Among the replicas.
     fn change_weather(&mut self) {
         let (dice, plan) = (&self.dice, self.plan());
-        let mut weather = self.fair();
+        let mut weather = Weather { dropped: plan.dropped[0], ..self.fair() };
         if dice.below(3) > 0 {
             weather.between = bad_way(dice.below(4), plan.late_by);
-            weather.dropped = dice.below(plan.dropped + 1);
+            let [least, most] = plan.dropped;
+            weather.dropped = least + dice.below(most - least + 1);
             weather.undecided = [0, 10, 40][pick(dice, 3)];
             weather.repaired = [0, 0, 100][pick(dice, 3)];
         }
@@ -71,7 +109,9 @@ impl World {
     /// Between a host and the replicas.
     fn change_line(&mut self) {
         let (host, late_by) = (pick(&self.dice, HOSTS), self.plan().late_by);
-        self.replicas.over(host).set_way(bad_way(self.dice.below(6), late_by));
+        let kind = self.dice.below(6);
+        let way = if kind < 4 { bad_way(kind, late_by) } else { self.plan().line };
+        self.replicas.over(host).set_way(way);
     }
 
     fn still_replica(&mut self) {

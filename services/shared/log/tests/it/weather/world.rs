@@ -8,7 +8,7 @@ use dialtone_chassis::{Chassis, Rng};
 use dialtone_log::LOG;
 use dialtone_store::replicas::Replicas;
 
-use super::actor::{Ground, OWNERS};
+use super::actor::{Ground, owners};
 use super::host::Host;
 use super::journal::{Journal, Tally};
 use super::plan::{Breakage, HOSTS, Plan, dice};
@@ -28,6 +28,9 @@ pub(super) struct Played {
     pub(super) trace: Vec<String>,
     pub(super) tally: Tally,
 }
+
+/// Whose logs there are.
+type Owners = Box<dyn Iterator<Item = [u8; 16]>>;
 
 pub(super) struct World {
     ground: Ground,
@@ -122,6 +125,24 @@ impl World {
         }
     }
 
+    pub(super) fn start(&mut self, host: usize) -> String {
+        self.hosts[host].start(&self.ground, &self.replicas);
+        self.hosts[host].name().unwrap_or_default().to_owned()
+    }
+
+    pub(super) fn kill_all(&mut self) {
+        for host in 0..HOSTS {
+            if self.hosts[host].name().is_some() {
+                self.kill(host);
+            }
+        }
+    }
+
+    /// Whether a process has all logs.
+    pub(super) fn has_all(&self, name: &str) -> bool {
+        self.ground.journal.all_opened_by(name, owners(self.plan()))
+    }
+
     pub(super) fn kill(&mut self, host: usize) {
         self.happens("is killed", host);
         self.ground.journal.count(|tally| tally.kills += 1);
@@ -159,12 +180,15 @@ impl World {
         let journal = self.ground.journal.clone();
         self.hosts.iter_mut().for_each(Host::kill);
         journal.trace("all are killed");
-        let due: Vec<_> = OWNERS.iter().map(|owner| (*owner, journal.due(owner))).collect();
-        self.hosts[0].start(&self.ground, &self.replicas);
-        let name = self.hosts[0].name().unwrap_or_default().to_owned();
-        self.pass_until("not every log was opened in time", |journal| journal.all_opened_by(&name));
+        let due: Vec<_> = owners(self.plan()).map(|owner| (owner, journal.due(&owner))).collect();
+        let name = self.start(0);
+        self.pass_until("not every log was opened in time", |journal, owners| {
+            journal.all_opened_by(&name, owners)
+        });
         self.hosts[0].audit();
-        self.pass_until("not every log was read in time", |journal| journal.all_audited_by(&name));
+        self.pass_until("not every log was read in time", |journal, owners| {
+            journal.all_audited_by(&name, owners)
+        });
         for (owner, due) in due {
             for due in due.into_iter().filter(|due| !journal.has_found(&name, &owner, *due)) {
                 journal.wrong(&format!("log {}: not found due: {due:?}", owner[0]));
@@ -172,9 +196,9 @@ impl World {
         }
     }
 
-    fn pass_until(&mut self, or: &str, holds: impl Fn(&Journal) -> bool) {
+    fn pass_until(&mut self, or: &str, holds: impl Fn(&Journal, Owners) -> bool) {
         let until = self.now + OPENED_WITHIN;
-        while !holds(&self.ground.journal) {
+        while !holds(&self.ground.journal, Box::new(owners(self.plan()))) {
             if self.now >= until {
                 return self.ground.journal.wrong(or);
             }
