@@ -12,7 +12,7 @@ use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
 use crate::append::Flights;
 use crate::defect::{Defect, Sabotage};
-use crate::limits::{BUCKET, KEEP_ROWS, MARKS_AGAIN, WRITE_ENTRIES};
+use crate::limits::{BUCKET, BUCKET_ROWS, KEEP_ROWS, MARKS_AGAIN, WRITE_ENTRIES};
 use crate::open::{Walk, walk, walk_sabotaged};
 use crate::owner::Owner;
 use crate::rows::{self, LOG, MARK, Row, bucket_of, entry_key, last_of, mark_key, tail_key};
@@ -242,20 +242,44 @@ impl LogStore {
 
     /// Reads the last bucket and the end of the one before it, as far back as a write can reach.
     async fn end_of(&self, id: LogId, bucket: u32, now: UnixMillis) -> Result<Walk, LogError> {
-        let first = (u64::from(bucket) * BUCKET).saturating_sub(WRITE_ENTRIES as u64) + 1;
-        let rows = self.rows(id, first, last_of(bucket)).await?;
-        let tail_row = self.tail_row(id, bucket).await?;
+        let mut rows = match bucket.checked_sub(1).map(last_of) {
+            Some(before) => self.rows(id, before - WRITE_ENTRIES as u64 + 1, before).await?,
+            None => Vec::new(),
+        };
+        let (own, tail_row) = self.bucket(id, bucket).await?;
+        rows.extend(own);
+        let tail_row = match tail_row {
+            Some(tail) => tail,
+            // Nothing was written to it yet. The one before was full.
+            None => self.tail_row(id, bucket.checked_sub(1)).await?,
+        };
         Ok(walk_sabotaged(rows, tail_row, now, self.sabotage))
     }
 
-    /// The tail of a bucket, or of the one before it if nothing was written there yet.
-    async fn tail_row(&self, id: LogId, bucket: u32) -> Result<u64, LogError> {
-        for bucket in [Some(bucket), bucket.checked_sub(1)].into_iter().flatten() {
-            if let Some(tail) = self.db.get_u64(LOG, &tail_key(id, bucket)).await? {
-                return Ok(tail);
-            }
+    /// A whole bucket with its tail, in one query: each replica shows a write with the tail that it moves, or neither. Of
+    /// two queries one could see the tail alone, and the write, which nobody had settled, would turn up later.
+    async fn bucket(&self, id: LogId, bucket: u32) -> Result<(Vec<Row>, Option<u64>), LogError> {
+        let upper = Bound::Included(entry_key(id, last_of(bucket), Epoch(u64::MAX)));
+        let lower = Bound::Included(tail_key(id, bucket));
+        let mut found = self.db.scan(LOG, (lower, upper.clone()), BUCKET_ROWS).await?;
+        if let Some((last, _)) = found.last().filter(|_| found.len() == BUCKET_ROWS) {
+            let rest = (Bound::Excluded(last.to_vec()), upper);
+            found.extend(self.db.all(LOG, rest).await?);
         }
-        Ok(0)
+        let tail = match found.first() {
+            Some((key, value)) if **key == *tail_key(id, bucket) => {
+                Some(rows::u64_at(value, 0).ok_or(LogError::Malformed { table: LOG })?)
+            }
+            _ => None,
+        };
+        let entries = found.iter().skip(usize::from(tail.is_some()));
+        let rows: Result<_, _> = entries.map(|(key, value)| Row::parse(key, value)).collect();
+        Ok((rows?, tail))
+    }
+
+    async fn tail_row(&self, id: LogId, bucket: Option<u32>) -> Result<u64, LogError> {
+        let Some(bucket) = bucket else { return Ok(0) };
+        Ok(self.db.get_u64(LOG, &tail_key(id, bucket)).await?.unwrap_or(0))
     }
 
     /// All rows from index `first` to `last`.
