@@ -7,7 +7,7 @@ pub enum Defect {
     NoCheck,
     /// The last write found is not written again.
     NoCarry,
-    /// The entries of the last write found are written again, the tail is not.
+    /// The entries of the last write found are written again, a tail that was found is not.
     TailNotCarried,
     /// A write without an answer is given up, and its indexes are used again.
     GivesUp,

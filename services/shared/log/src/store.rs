@@ -168,7 +168,8 @@ impl LogStore {
         Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
     }
 
-    /// The last write found, as it is written once more.
+    /// The last write found, as it is written once more; with nothing alive the tail, which may be what a write left on a few
+    /// replicas.
     fn carried(&self, walked: &Walk, id: LogId, epoch: Epoch, now: UnixMillis) -> Batch {
         let rows = walked.carry(epoch);
         match self.sabotage.0 {
@@ -176,6 +177,9 @@ impl LogStore {
             Some(Defect::TailNotCarried) => rows
                 .iter()
                 .fold(Batch::new(), |batch, row| batch.put_for(LOG, row.key(id), row.value(), KEEP_ROWS)),
+            _ if rows.is_empty() && walked.tail > 0 => {
+                Batch::new().max(LOG, tail_key(id, bucket_of(walked.tail)), walked.tail)
+            }
             _ => put_rows(Batch::new(), id, &rows, now),
         }
     }
