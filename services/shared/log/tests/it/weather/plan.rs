@@ -104,8 +104,9 @@ impl Plan {
 
     /// Everything is soon past its time, by clocks that are soon far apart.
     pub(super) fn apart(seed: u64) -> Self {
+        let keep = Duration::from_millis(6_000 + dice(seed).below(6_000));
         let (idle, pause) = (Duration::ZERO, Duration::from_millis(800));
-        Self { rates: [900, 1_100, 900], dropped: [0, 10], idle, pause, ..Self::expiring(seed) }
+        Self { rates: [900, 1_100, 900], keep, dropped: [0, 10], idle, pause, ..Self::torn(seed) }
     }
 
     pub(super) fn is_expiring(&self) -> bool {
