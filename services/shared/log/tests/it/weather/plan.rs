@@ -106,7 +106,7 @@ impl Plan {
     pub(super) fn apart(seed: u64) -> Self {
         let keep = Duration::from_millis(6_000 + dice(seed).below(6_000));
         let (idle, pause) = (Duration::ZERO, Duration::from_millis(800));
-        Self { rates: [900, 1_100, 900], keep, dropped: [0, 10], idle, pause, ..Self::torn(seed) }
+        Self { rates: [900, 1_100, 900], keep, dropped: [0, 60], idle, pause, ..Self::torn(seed) }
     }
 
     pub(super) fn is_expiring(&self) -> bool {
