@@ -28,12 +28,11 @@ pub(crate) fn walk(rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
 
 /// As [`walk`], with deliberate defects.
 pub(crate) fn walk_sabotaged(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis, sabotage: Sabotage) -> Walk {
-    rows.retain(|row| row.keep_until > now);
     if sabotage.has(Defect::WalkFromTail) {
         rows.retain(|row| row.idx >= tail_row);
     }
     rows.sort_by_key(|row| (row.idx, row.epoch));
-    let read = rows.len();
+    let read = rows.iter().filter(|row| row.keep_until > now).count();
     let mut log: Vec<Row> = Vec::new();
     let mut best: Vec<Row> = Vec::new();
     for row in rows {
@@ -42,14 +41,18 @@ pub(crate) fn walk_sabotaged(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis,
             _ => best.push(row),
         }
     }
+    // What is past its time still shows who has owned the log: a ghost must not outlive the row that makes it one.
+    let mut owned = Epoch(0);
     for row in best {
-        let may_go_down = sabotage.has(Defect::EpochsGoDown);
-        let follows =
-            log.last().is_none_or(|last| row.idx == last.idx + 1 && (row.epoch >= last.epoch || may_go_down));
-        if !follows {
-            break;
+        let is_ghost = row.epoch < owned && !sabotage.has(Defect::EpochsGoDown);
+        match log.last() {
+            None if is_ghost || row.keep_until <= now => owned = row.epoch.max(owned),
+            Some(last) if is_ghost || row.keep_until <= now || row.idx != last.idx + 1 => break,
+            _ => {
+                owned = row.epoch;
+                log.push(row);
+            }
         }
-        log.push(row);
     }
     let tail_row = if sabotage.has(Defect::BeginsAgain) { 0 } else { tail_row };
     let tail = log.last().map_or(tail_row, |last| last.idx);

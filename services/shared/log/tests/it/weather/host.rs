@@ -46,9 +46,10 @@ struct Running {
 }
 
 impl Host {
-    pub(super) fn new(place: usize, rate: u64, seed: u64) -> Self {
+    pub(super) fn new(place: usize, rate: u64, ahead: Duration, seed: u64) -> Self {
         let wall = SimWall::new(AtomicU64::new(BEGAN));
-        Self { place, rate, seed, wall, passed: 0, seen: 0, still: None, starts: 0, running: None }
+        let passed = u64::try_from(ahead.as_micros()).unwrap_or(0);
+        Self { place, rate, seed, wall, passed, seen: 0, still: None, starts: 0, running: None }
     }
 
     /// Starts a process; it has a name that no other had.

@@ -23,6 +23,8 @@ pub(super) struct Plan {
     pub(super) logs: usize,
     /// Milliseconds of each host's clock in a true second.
     pub(super) rates: [u64; HOSTS],
+    /// How far each host's clock is ahead at the beginning.
+    pub(super) ahead: [Duration; HOSTS],
     /// How long the storm lasts.
     pub(super) storm: Duration,
     /// How long entries are kept.
@@ -59,6 +61,7 @@ impl Plan {
             by,
             logs: 3,
             rates: [0, 1, 2].map(rate),
+            ahead: [0, 1, 2].map(|_| dice.jitter(Duration::from_secs(3))),
             storm: Duration::from_secs(20 + dice.below(20)),
             keep: if dice.below(4) == 0 { Duration::from_secs(2 + dice.below(10)) } else { KEPT },
             pause: Duration::from_millis([100, 400, 2_000][pick(&dice, 3)]),
@@ -99,14 +102,17 @@ impl Plan {
 
     /// The same, and everything is soon past its time.
     pub(super) fn expiring(seed: u64) -> Self {
-        Self { keep: Duration::from_millis(1_000 + dice(seed).below(3_000)), ..Self::torn(seed) }
+        let (keep, storm) =
+            (Duration::from_millis(1_000 + dice(seed).below(3_000)), Duration::from_secs(150));
+        Self { keep, storm, rates: [1_000; HOSTS], ..Self::torn(seed) }
     }
 
-    /// Everything is soon past its time, by clocks that are soon far apart.
+    /// What one host takes for past its time another does not yet.
     pub(super) fn apart(seed: u64) -> Self {
-        let keep = Duration::from_millis(6_000 + dice(seed).below(6_000));
-        let (idle, pause) = (Duration::ZERO, Duration::from_millis(800));
-        Self { rates: [900, 1_100, 900], keep, dropped: [0, 60], idle, pause, ..Self::torn(seed) }
+        let (most, none) = (Duration::from_secs(18), Duration::ZERO);
+        let keep = Duration::from_millis(9_000 + dice(seed).below(12_000));
+        let (idle, pause) = (Duration::from_secs(1), Duration::from_millis(800));
+        Self { keep, ahead: [none, most, none], idle, pause, ..Self::expiring(seed) }
     }
 
     pub(super) fn is_expiring(&self) -> bool {

@@ -10,7 +10,7 @@ use super::world::World;
 /// How often something may begin.
 const EVERY: Duration = Duration::from_millis(500);
 /// How long whoever comes next waits for all logs, at most.
-const RELAYED_WITHIN: Duration = Duration::from_secs(12);
+const RELAYED_WITHIN: Duration = Duration::from_secs(40);
 /// Between two hidden pauses of one host: there is one at most within a lease.
 const HIDDEN_EVERY: Duration = Duration::from_secs(5);
 
