@@ -102,6 +102,17 @@ mod tests {
     }
 
     #[test]
+    fn a_ghost_does_not_outlive_the_row_that_makes_it_one() {
+        let past = |row| Row { keep_until: UnixMillis(10), ..row };
+        let rows = vec![past(row(1, 3, 1, "carried")), row(2, 1, 2, "stale"), row(3, 4, 3, "c")];
+        let walked = walk(rows[..2].to_vec(), 2, UnixMillis(50));
+        assert_eq!((walked.tail, walked.rows.len(), walked.ghosts), (2, 0, 1));
+        assert_eq!(walk(rows, 3, UnixMillis(50)).rows, [row(3, 4, 3, "c")], "and hides nothing");
+        let rows = vec![row(1, 1, 1, "stale"), past(row(1, 2, 1, "a"))];
+        assert_eq!(walk(rows, 1, UnixMillis(50)).rows, []);
+    }
+
+    #[test]
     fn carries_the_whole_last_write_and_nothing_else() {
         let rows = vec![row(1, 1, 1, "a"), row(2, 1, 2, "b"), row(3, 1, 2, "c")];
         let carried = walk(rows, 3, UnixMillis(0)).carry(Epoch(5));
