@@ -33,9 +33,14 @@ check:
 weather seeds="200":
     WEATHER_SEEDS={{seeds}} cargo test -p dialtone --test it weather -- --nocapture
 
+# simulation of the logs on three replicas over N seeds
+weather-logs seeds="1000":
+    WEATHER_SEEDS={{seeds}} cargo test -p dialtone-log --test it what_was_told_is_found_by -- --nocapture
+
 # deliberately broken builds: each must be caught
 sabotage:
     cargo test -p dialtone -p dialtone-routing -p dialtone-offline --test it sabotage -- --nocapture
+    cargo test -p dialtone-log --test it weather::broken -- --nocapture
 
 # the benchmark of instant messages, with its floor, in one run
 load rate="10000" seconds="20":

@@ -116,7 +116,7 @@ pub fn secrets(settings: &Settings, store: &StoreUrl, chassis: &Chassis) -> Resu
 pub fn keys_folder(settings: &Settings, store: Option<&StoreUrl>) -> PathBuf {
     match (settings.secrets.folder.as_str(), store) {
         ("", Some(StoreUrl::Folder(folder))) => folder.with_added_extension("keys"),
-        ("", Some(StoreUrl::Memory(_) | StoreUrl::Scylla(_)) | None) => PathBuf::from(KEYS),
+        ("", _) => PathBuf::from(KEYS),
         (folder, _) => PathBuf::from(folder),
     }
 }

@@ -13,6 +13,7 @@ use dialtone_vocab::{Epoch, LogId};
 use futures::future::try_join_all;
 use tokio::sync::Notify;
 
+use crate::defect::Defect;
 use crate::limits::{WRITE_RETRY, WRITE_RETRY_MOST};
 use crate::owner::Owner;
 use crate::{LogError, LogStore, Write, metrics};
@@ -89,7 +90,13 @@ impl LogStore {
             }
             Owner::Lease(_) => {
                 let _flight = self.flights.begin(write.log());
-                let steps = || vec![write.before(), vec![write.entries_batch(now)]];
+                let steps = || {
+                    let entries = vec![write.entries_batch(now)];
+                    match self.sabotage.has(Defect::DueAfter) {
+                        false => vec![write.before(), entries],
+                        true => vec![write.marks(), entries, write.due()],
+                    }
+                };
                 self.until_written(&write.owner(), write.epoch(), steps).await?;
                 // Rows too many are harmless: whoever finds one looks, and removes it.
                 for batch in write.after() {
@@ -136,7 +143,9 @@ impl LogStore {
         let mut repeats = 0_u32;
         loop {
             match self.written(steps()).await {
+                Ok(()) if self.sabotage.has(Defect::NoCheck) => return Ok(()),
                 Ok(()) => return self.owner.check(&self.db, owner, epoch).await,
+                Err(error) if self.sabotage.has(Defect::GivesUp) => return Err(error.into()),
                 Err(StoreError::Unknown { why }) => {
                     metrics::repeated(self.kind);
                     repeats = repeats.saturating_add(1);

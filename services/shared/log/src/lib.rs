@@ -50,6 +50,7 @@
 //! about, or before it. One too many is harmless; one too few is a defect.
 
 mod append;
+mod defect;
 mod error;
 mod keep;
 pub mod limits;
@@ -62,6 +63,8 @@ mod source;
 mod store;
 mod writer;
 
+#[doc(hidden)]
+pub use defect::Defect;
 pub use error::LogError;
 pub use rows::{DUE, Due, DueRow, LOG, LogKind, MARK, TABLES, log_id, mark_name};
 pub use sink::{Answered, Sink, Step};

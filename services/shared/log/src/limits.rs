@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Entries of a bucket: the unit in which a log is read at opening and dropped when its time is over. Never changes.
 pub const BUCKET: u64 = 512;
+/// Rows of a bucket that are read in one query: its entries, its tail, and what owners before wrote again.
+pub const BUCKET_ROWS: usize = 2_048;
 /// Entries of one write, and so how far the end of a bucket must be read.
 pub const WRITE_ENTRIES: usize = 64;
 /// Bytes of contents after which a write takes no further entry.

@@ -6,6 +6,7 @@
 
 use dialtone_vocab::{Epoch, UnixMillis};
 
+use crate::defect::{Defect, Sabotage};
 use crate::rows::Row;
 
 /// What the rows of the end of a log come to.
@@ -21,10 +22,17 @@ pub(crate) struct Walk {
 
 /// Walks over what was read of the end of a log. `tail_row` is the highest index that was ever written: it counts
 /// only when nothing is alive. A row past its `keep_until` is not there.
-pub(crate) fn walk(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
-    rows.retain(|row| row.keep_until > now);
+pub(crate) fn walk(rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
+    walk_sabotaged(rows, tail_row, now, Sabotage::default())
+}
+
+/// As [`walk`], with deliberate defects.
+pub(crate) fn walk_sabotaged(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis, sabotage: Sabotage) -> Walk {
+    if sabotage.has(Defect::WalkFromTail) {
+        rows.retain(|row| row.idx >= tail_row);
+    }
     rows.sort_by_key(|row| (row.idx, row.epoch));
-    let read = rows.len();
+    let read = rows.iter().filter(|row| row.keep_until > now).count();
     let mut log: Vec<Row> = Vec::new();
     let mut best: Vec<Row> = Vec::new();
     for row in rows {
@@ -33,13 +41,20 @@ pub(crate) fn walk(mut rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
             _ => best.push(row),
         }
     }
+    // What is past its time still shows who has owned the log: a ghost must not outlive the row that makes it one.
+    let mut owned = Epoch(0);
     for row in best {
-        let follows = log.last().is_none_or(|last| row.idx == last.idx + 1 && row.epoch >= last.epoch);
-        if !follows {
-            break;
+        let is_ghost = row.epoch < owned && !sabotage.has(Defect::EpochsGoDown);
+        match log.last() {
+            None if is_ghost || row.keep_until <= now => owned = row.epoch.max(owned),
+            Some(last) if is_ghost || row.keep_until <= now || row.idx != last.idx + 1 => break,
+            _ => {
+                owned = row.epoch;
+                log.push(row);
+            }
         }
-        log.push(row);
     }
+    let tail_row = if sabotage.has(Defect::BeginsAgain) { 0 } else { tail_row };
     let tail = log.last().map_or(tail_row, |last| last.idx);
     Walk { tail, ghosts: read - log.len(), rows: log }
 }
@@ -84,6 +99,17 @@ mod tests {
         assert_eq!(ends(vec![row(1, 2, 1, "a"), row(2, 1, 2, "stale")]), (1, 1));
         assert_eq!(ends(vec![row(1, 1, 1, "a"), row(2, 1, 2, "stale"), row(2, 3, 2, "b")]), (2, 1));
         assert_eq!(ends(vec![row(1, 1, 1, "a"), row(1, 4, 1, "a"), row(2, 1, 2, "b")]), (1, 2));
+    }
+
+    #[test]
+    fn a_ghost_does_not_outlive_the_row_that_makes_it_one() {
+        let past = |row| Row { keep_until: UnixMillis(10), ..row };
+        let rows = vec![past(row(1, 3, 1, "carried")), row(2, 1, 2, "stale"), row(3, 4, 3, "c")];
+        let walked = walk(rows[..2].to_vec(), 2, UnixMillis(50));
+        assert_eq!((walked.tail, walked.rows.len(), walked.ghosts), (2, 0, 1));
+        assert_eq!(walk(rows, 3, UnixMillis(50)).rows, [row(3, 4, 3, "c")], "and hides nothing");
+        let rows = vec![row(1, 1, 1, "stale"), past(row(1, 2, 1, "a"))];
+        assert_eq!(walk(rows, 1, UnixMillis(50)).rows, []);
     }
 
     #[test]

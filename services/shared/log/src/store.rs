@@ -11,8 +11,9 @@ use dialtone_store::{Batch, Db};
 use dialtone_vocab::{Epoch, LogId, UnixMillis};
 
 use crate::append::Flights;
-use crate::limits::{BUCKET, MARKS_AGAIN, WRITE_ENTRIES};
-use crate::open::{Walk, walk};
+use crate::defect::{Defect, Sabotage};
+use crate::limits::{BUCKET, BUCKET_ROWS, KEEP_ROWS, MARKS_AGAIN, WRITE_ENTRIES};
+use crate::open::{Walk, walk, walk_sabotaged};
 use crate::owner::Owner;
 use crate::rows::{self, LOG, MARK, Row, bucket_of, entry_key, last_of, mark_key, tail_key};
 use crate::writer::{BUCKET_MARK, End, put_rows};
@@ -30,6 +31,7 @@ pub struct LogStore {
     pub(crate) owner: Owner,
     pub(crate) chassis: Chassis,
     pub(crate) flights: Flights,
+    pub(crate) sabotage: Sabotage,
 }
 
 /// A log that was opened, with what its owner rebuilds its state from.
@@ -97,7 +99,15 @@ impl LogStore {
     /// If processes share the database and there are no leases: a defect of the wiring.
     pub fn new(db: Db, kind: LogKind, keep: Duration, leases: Option<Leases>, chassis: &Chassis) -> Self {
         let owner = Owner::new(&db, leases, chassis);
-        Self { db, kind, keep, owner, chassis: chassis.clone(), flights: Flights::default() }
+        let (chassis, flights, sabotage) = (chassis.clone(), Flights::default(), Sabotage::default());
+        Self { db, kind, keep, owner, chassis, flights, sabotage }
+    }
+
+    /// The same with a deliberate defect.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(self, defect: Option<Defect>) -> Self {
+        Self { sabotage: Sabotage(defect), ..self }
     }
 
     /// The database.
@@ -153,20 +163,37 @@ impl LogStore {
         let bucket = marks.0.get(BUCKET_MARK).map(|bucket| u32::try_from(*bucket).unwrap_or(u32::MAX));
         let walked = self.end_of(id, bucket.unwrap_or(0), now).await?;
         metrics::opened(self.kind, walked.ghosts);
-        let carried = put_rows(Batch::new(), id, &walked.carry(epoch), now);
+        let carried = self.carried(&walked, id, epoch, now);
         let first: Vec<_> = self.marks_again(id, &marks).into_iter().chain([carried]).collect();
         self.until_written(owner, epoch, || vec![first.clone()]).await?;
-        let keep_until = walked.rows.last().map_or(UnixMillis(0), |row| row.keep_until);
+        let last = walked.rows.last().filter(|_| !self.sabotage.has(Defect::KeepGoesDown));
+        let keep_until = last.map_or(UnixMillis(0), |row| row.keep_until);
         let end = End { tail: walked.tail, bucket, keep_until };
         let log = Log::new(id, *owner, (epoch, self.chassis.rng.u64()), self.keep, end);
         Ok(Opened { log, marks, entries: walked.rows.into_iter().map(entry).collect() })
+    }
+
+    /// The last write found, as it is written once more; with nothing alive the tail, which may be what a write left on a few
+    /// replicas.
+    fn carried(&self, walked: &Walk, id: LogId, epoch: Epoch, now: UnixMillis) -> Batch {
+        let rows = walked.carry(epoch);
+        match self.sabotage.0 {
+            Some(Defect::NoCarry) => Batch::new(),
+            Some(Defect::TailNotCarried) => rows
+                .iter()
+                .fold(Batch::new(), |batch, row| batch.put_for(LOG, row.key(id), row.value(), KEEP_ROWS)),
+            _ if rows.is_empty() && walked.tail > 0 => {
+                Batch::new().max(LOG, tail_key(id, bucket_of(walked.tail)), walked.tail)
+            }
+            _ => put_rows(Batch::new(), id, &rows, now),
+        }
     }
 
     /// Marks as they were found, to be written once more before anybody is told of them: in a shared store one may be what
     /// a write left on a few replicas that was never answered, and the next owner would not find it. What an embedded one
     /// shows is on disk.
     fn marks_again(&self, id: LogId, marks: &Marks) -> Vec<Batch> {
-        if let Owner::Lock(..) = self.owner {
+        if matches!(self.owner, Owner::Lock(..)) || self.sabotage.has(Defect::MarksNotAgain) {
             return Vec::new();
         }
         let all: Vec<_> = marks.0.iter().collect();
@@ -224,10 +251,18 @@ impl LogStore {
 
     /// Reads the last bucket and the end of the one before it, as far back as a write can reach.
     async fn end_of(&self, id: LogId, bucket: u32, now: UnixMillis) -> Result<Walk, LogError> {
-        let first = (u64::from(bucket) * BUCKET).saturating_sub(WRITE_ENTRIES as u64) + 1;
-        let rows = self.rows(id, first, last_of(bucket)).await?;
-        let tail_row = self.tail_row(id, bucket).await?;
-        let walked = walk(rows, tail_row, now);
+        let mut rows = match bucket.checked_sub(1).map(last_of) {
+            Some(before) => self.rows(id, before - WRITE_ENTRIES as u64 + 1, before).await?,
+            None => Vec::new(),
+        };
+        let (own, tail_row) = self.bucket(id, bucket).await?;
+        rows.extend(own);
+        let tail_row = match tail_row {
+            Some(tail) => tail,
+            // Nothing was written to it yet. The one before was full.
+            None => self.tail_row(id, bucket.checked_sub(1)).await?,
+        };
+        let walked = walk_sabotaged(rows, tail_row, now, self.sabotage);
         // Of the one writer of an embedded store nothing comes late, and nothing comes in part.
         if matches!(self.owner, Owner::Lock(..)) && walked.tail < tail_row {
             return Err(LogError::Hole { idx: walked.tail + 1 });
@@ -235,14 +270,30 @@ impl LogStore {
         Ok(walked)
     }
 
-    /// The tail of a bucket, or of the one before it if nothing was written there yet.
-    async fn tail_row(&self, id: LogId, bucket: u32) -> Result<u64, LogError> {
-        for bucket in [Some(bucket), bucket.checked_sub(1)].into_iter().flatten() {
-            if let Some(tail) = self.db.get_u64(LOG, &tail_key(id, bucket)).await? {
-                return Ok(tail);
-            }
+    /// A whole bucket with its tail, in one query: each replica shows a write with the tail that it moves, or neither. Of
+    /// two queries one could see the tail alone, and the write, which nobody had settled, would turn up later.
+    async fn bucket(&self, id: LogId, bucket: u32) -> Result<(Vec<Row>, Option<u64>), LogError> {
+        let upper = Bound::Included(entry_key(id, last_of(bucket), Epoch(u64::MAX)));
+        let lower = Bound::Included(tail_key(id, bucket));
+        let mut found = self.db.scan(LOG, (lower, upper.clone()), BUCKET_ROWS).await?;
+        if let Some((last, _)) = found.last().filter(|_| found.len() == BUCKET_ROWS) {
+            let rest = (Bound::Excluded(last.to_vec()), upper);
+            found.extend(self.db.all(LOG, rest).await?);
         }
-        Ok(0)
+        let tail = match found.first() {
+            Some((key, value)) if **key == *tail_key(id, bucket) => {
+                Some(rows::u64_at(value, 0).ok_or(LogError::Malformed { table: LOG })?)
+            }
+            _ => None,
+        };
+        let entries = found.iter().skip(usize::from(tail.is_some()));
+        let rows: Result<_, _> = entries.map(|(key, value)| Row::parse(key, value)).collect();
+        Ok((rows?, tail))
+    }
+
+    async fn tail_row(&self, id: LogId, bucket: Option<u32>) -> Result<u64, LogError> {
+        let Some(bucket) = bucket else { return Ok(0) };
+        Ok(self.db.get_u64(LOG, &tail_key(id, bucket)).await?.unwrap_or(0))
     }
 
     /// All rows from index `first` to `last`.

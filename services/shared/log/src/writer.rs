@@ -56,6 +56,10 @@ impl Write {
     /// What must be there before the entries, if it is not written together with them: marks that an older bucket
     /// moved, the mark of the bucket, and due rows. A row too many, or a mark too early, is harmless.
     pub(crate) fn before(&self) -> Vec<Batch> {
+        [self.marks(), self.due()].concat()
+    }
+
+    pub(crate) fn marks(&self) -> Vec<Batch> {
         let log = self.0.log;
         let mut marks = Batch::new();
         for (name, value) in &self.0.marks {
@@ -64,9 +68,11 @@ impl Write {
         if let Some(bucket) = self.0.begins {
             marks = marks.max(MARK, mark_key(log, BUCKET_MARK), bucket.into());
         }
-        let due = |row: &DueRow| Batch::new().put(DUE, row.key(), row.owner);
-        let batches = std::iter::once(marks).chain(self.0.due.iter().map(due));
-        batches.filter(|batch| !batch.is_empty()).collect()
+        if marks.is_empty() { Vec::new() } else { vec![marks] }
+    }
+
+    pub(crate) fn due(&self) -> Vec<Batch> {
+        self.0.due.iter().map(|row| Batch::new().put(DUE, row.key(), row.owner)).collect()
     }
 
     /// The entries and the tail: one partition. They need not be kept longer than they are read, and a day more.

@@ -62,7 +62,8 @@ mod tests;
 
 pub use check::CheckBy;
 use check::Checks;
-use defect::Sabotage;
+#[doc(hidden)]
+pub use defect::{Defect, Sabotage};
 use node::Node;
 use others::Others;
 pub use rows::{Answer, Holding, Incarnation, NodeRow, Request, ShardKey, ShardRow};
@@ -151,7 +152,7 @@ impl Lease {
         Self::sabotaged(by, Sabotage::default())
     }
 
-    fn sabotaged(by: CheckBy, sabotage: Sabotage) -> Self {
+    pub(crate) fn sabotaged(by: CheckBy, sabotage: Sabotage) -> Self {
         Self {
             by,
             wanted: BTreeSet::new(),

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::lease::limits::{ASKED_WITHIN, DRAIN, LEAVE_WITHIN, RENEWED_WITHIN, SETTLE_IN, TICK_EVERY};
 use crate::lease::{
-    Answer, CheckBy, Effect, Event, Holding, Incarnation, Lease, Request, ShardKey, Ticket, WriteId,
+    Answer, CheckBy, Effect, Event, Holding, Incarnation, Lease, Request, Sabotage, ShardKey, Ticket, WriteId,
 };
 use crate::{Shards, rendezvous};
 use pace::Pace;
@@ -51,6 +51,16 @@ struct State {
     checks: BTreeMap<WriteId, oneshot::Sender<bool>>,
     last_check: WriteId,
     listeners: Vec<(&'static str, mpsc::UnboundedSender<ShardId>)>,
+}
+
+/// What tests may have otherwise.
+#[doc(hidden)]
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// The shards that there are.
+    pub shards: Vec<ShardId>,
+    /// What is broken.
+    pub sabotage: Sabotage,
 }
 
 /// Shards of a service that become this process's, as they do; see [`Leases::opened`].
@@ -79,10 +89,28 @@ impl Leases {
         by: CheckBy,
         services: Vec<&'static str>,
     ) -> Result<Self, BusError> {
+        let trial = Trial { shards: (0..SHARDS).map(ShardId).collect(), sabotage: Sabotage::default() };
+        Self::start_trial(chassis, bus, shards, db, by, services, trial).await
+    }
+
+    /// As [`Leases::start`], with less of it, and deliberate defects.
+    ///
+    /// # Errors
+    /// As [`Leases::start`].
+    #[doc(hidden)]
+    pub async fn start_trial(
+        chassis: &Chassis,
+        bus: &Bus,
+        shards: &Shards,
+        db: Db,
+        by: CheckBy,
+        services: Vec<&'static str>,
+        trial: Trial,
+    ) -> Result<Self, BusError> {
         let news = bus.subscribe(&subjects::lease()).await?;
         let (events, inbox) = mpsc::unbounded_channel();
         let state = State {
-            lease: Lease::new(by),
+            lease: Lease::sabotaged(by, trial.sabotage),
             since: BTreeMap::new(),
             checks: BTreeMap::new(),
             last_check: 0,
@@ -95,6 +123,7 @@ impl Leases {
             bus: bus.clone(),
             db,
             services,
+            all: trial.shards,
             placed: BTreeSet::new(),
             pace: Pace::new(),
             ready: chassis.ready.register("leases"),
@@ -169,6 +198,8 @@ struct Driver {
     bus: Bus,
     db: Db,
     services: Vec<&'static str>,
+    /// The shards that each of them has.
+    all: Vec<ShardId>,
     /// What the membership gives to this process.
     placed: BTreeSet<ShardKey>,
     /// Requests about shards don't get in each other's way, nor in that of renewals.
@@ -293,8 +324,8 @@ impl Driver {
         let mut placed = BTreeSet::new();
         for service in &self.services {
             let nodes: Vec<NodeId> = shards.nodes(service);
-            let mine = |shard: &u16| rendezvous(ShardId(*shard), &nodes) == Some(&self.chassis.node);
-            placed.extend((0..SHARDS).filter(mine).map(|n| ShardKey { service, shard: ShardId(n) }));
+            let mine = |shard: &&ShardId| rendezvous(**shard, &nodes) == Some(&self.chassis.node);
+            placed.extend(self.all.iter().filter(mine).map(|shard| ShardKey { service, shard: *shard }));
         }
         let (now, before) = (placed.clone(), std::mem::replace(&mut self.placed, placed));
         for key in now.difference(&before) {

@@ -16,6 +16,8 @@ mod map;
 mod membership;
 
 pub use hive::{Busy, Hive, Resident, Rest};
+#[doc(hidden)]
+pub use leases::Trial;
 pub use leases::{LEASES, Leases, OpenedShards};
 pub use map::rendezvous;
 pub use membership::{HEARTBEAT_EVERY, LOST_AFTER, MAX_ADDRESS, Shards};

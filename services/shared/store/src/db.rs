@@ -14,6 +14,7 @@ use crate::embedded::Embedded;
 use crate::engine::KeyRange;
 use crate::limits::{DELETE_STEP, PAGE_ROWS};
 use crate::plan::number;
+use crate::replicas::Tables as Simulated;
 use crate::scylla::Tables;
 use crate::table::next_prefix;
 use crate::{Batch, Commit, MemoryDisk, Stats, StoreError, StoreUrl, Table};
@@ -49,6 +50,7 @@ struct Inner {
 enum Backend {
     Embedded(Embedded),
     Scylla(Tables),
+    Replicas(Simulated),
 }
 
 impl Db {
@@ -66,6 +68,10 @@ impl Db {
             StoreUrl::Scylla(scylla) => {
                 let tables = scylla.tables(schema).await?;
                 (scylla.store_id().await?, Backend::Scylla(tables))
+            }
+            StoreUrl::Replicas(replicas) => {
+                let store_id = replicas.store_id();
+                (store_id, Backend::Replicas(Simulated::new(replicas, schema, &chassis.clock)))
             }
         };
         Ok(Self::of(schema, store_id, backend, chassis))
@@ -89,7 +95,7 @@ impl Db {
     pub fn epoch(&self) -> Option<Epoch> {
         match &self.0.backend {
             Backend::Embedded(embedded) => Some(embedded.epoch()),
-            Backend::Scylla(_) => None,
+            Backend::Scylla(_) | Backend::Replicas(_) => None,
         }
     }
 
@@ -107,7 +113,7 @@ impl Db {
     pub fn stats(&self) -> Stats {
         match &self.0.backend {
             Backend::Embedded(embedded) => embedded.stats(),
-            Backend::Scylla(_) => Stats::default(),
+            Backend::Scylla(_) | Backend::Replicas(_) => Stats::default(),
         }
     }
 
@@ -118,7 +124,7 @@ impl Db {
     pub fn check(&self) -> Result<(), StoreError> {
         match &self.0.backend {
             Backend::Embedded(embedded) => embedded.check(),
-            Backend::Scylla(_) => Ok(()),
+            Backend::Scylla(_) | Backend::Replicas(_) => Ok(()),
         }
     }
 
@@ -150,6 +156,7 @@ impl Db {
         match &self.0.backend {
             Backend::Embedded(embedded) => embedded.get(table, key),
             Backend::Scylla(tables) => tables.get(table, partition, rest, is_serial).await,
+            Backend::Replicas(tables) => tables.get(table, partition, rest, is_serial).await,
         }
     }
 
@@ -220,6 +227,7 @@ impl Db {
         match &self.0.backend {
             Backend::Embedded(embedded) => embedded.scan(table, range, limit, backwards),
             Backend::Scylla(tables) => tables.scan(table, &slice, limit, backwards).await,
+            Backend::Replicas(tables) => tables.scan(table, slice, limit, backwards).await,
         }
     }
 
@@ -268,6 +276,7 @@ impl Db {
                 embedded.scan(table, KeyRange { lower, upper: Bound::Unbounded }, limit, false)
             }
             Backend::Scylla(tables) => tables.walk(table, after, limit).await,
+            Backend::Replicas(tables) => Ok(tables.walk(table, after, limit)),
         }
     }
 
@@ -280,9 +289,13 @@ impl Db {
     /// what a condition or maximum reads): nothing was written. [`StoreError::Unknown`], [`StoreError::Poisoned`],
     /// [`StoreError::Closed`]: nobody knows.
     pub async fn commit(&self, batch: Batch) -> Result<Commit, StoreError> {
-        if let Backend::Scylla(tables) = &self.0.backend {
+        if !matches!(self.0.backend, Backend::Embedded(_)) {
             batch.check(self.0.schema.tables)?;
-            return tables.commit(batch).await;
+        }
+        match &self.0.backend {
+            Backend::Embedded(_) => {}
+            Backend::Scylla(tables) => return tables.commit(batch).await,
+            Backend::Replicas(tables) => return tables.commit(batch).await,
         }
         let (answer, outcome) = oneshot::channel();
         self.submit(batch, move |outcome| {
@@ -301,6 +314,10 @@ impl Db {
         match &self.0.backend {
             Backend::Embedded(embedded) => embedded.submit(batch, Box::new(done)),
             Backend::Scylla(tables) => {
+                let tables = tables.clone();
+                self.0.tasks.spawn("store commit", async move { done(tables.commit(batch).await) });
+            }
+            Backend::Replicas(tables) => {
                 let tables = tables.clone();
                 self.0.tasks.spawn("store commit", async move { done(tables.commit(batch).await) });
             }

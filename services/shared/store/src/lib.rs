@@ -15,7 +15,7 @@
 //! against a second process), and a disk of memory that outlives its databases ([`MemoryDisk`]), with which tests
 //! crash processes at any moment. They have one process at a time, and every opening is a new [epoch](Db::epoch). The
 //! third is a CQL server ([`scylla`]), which many processes share: each commit is a request of its own, and one whose
-//! outcome is [unknown](StoreError::Unknown) poisons nothing.
+//! outcome is [unknown](StoreError::Unknown) poisons nothing. (A fourth, [`replicas`], simulates that server for tests.)
 
 mod batch;
 mod db;
@@ -29,6 +29,8 @@ mod memory;
 mod meta;
 mod metrics;
 mod plan;
+#[doc(hidden)]
+pub mod replicas;
 pub mod scylla;
 mod table;
 mod url;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::file::MARKER;
+use crate::replicas::Replicas;
 use crate::scylla::Scylla;
 use crate::{MemoryDisk, StoreError};
 
@@ -16,6 +17,9 @@ pub enum StoreUrl {
     Memory(MemoryDisk),
     /// A CQL server, connected.
     Scylla(Scylla),
+    /// Simulated replicas, for tests.
+    #[doc(hidden)]
+    Replicas(Replicas),
 }
 
 impl StoreUrl {
@@ -39,13 +43,13 @@ impl StoreUrl {
         match self {
             Self::Folder(folder) => folder.join(MARKER).exists(),
             Self::Memory(_) => false,
-            Self::Scylla(_) => true,
+            Self::Scylla(_) | Self::Replicas(_) => true,
         }
     }
 
     /// Whether several processes may have it open at the same time.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Scylla(_))
+        matches!(self, Self::Scylla(_) | Self::Replicas(_))
     }
 
     /// The address of this disk.
@@ -60,6 +64,7 @@ impl fmt::Display for StoreUrl {
             Self::Folder(folder) => write!(f, "embedded:{}", folder.display()),
             Self::Memory(_) => f.write_str("embedded:memory"),
             Self::Scylla(scylla) => write!(f, "scylla://{}", scylla.nodes()),
+            Self::Replicas(_) => f.write_str("simulated replicas"),
         }
     }
 }

@@ -6,3 +6,4 @@ mod faults;
 mod ground;
 mod link;
 mod shared;
+mod weather;

@@ -1,7 +1,8 @@
 //! Deliberate defects: each is one rule broken, and the simulation must catch it. Outside of tests there is none.
 
+/// A broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Defect {
+pub enum Defect {
     /// Another's row is closed as soon as its counter is known.
     NoWait,
     /// The wait begins when a counter is first known, and a change of it does not begin it anew.
@@ -24,16 +25,10 @@ pub(super) enum Defect {
 
 /// Which of them is in here.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sabotage(#[cfg(test)] pub(super) Option<Defect>);
+pub struct Sabotage(pub Option<Defect>);
 
 impl Sabotage {
-    #[cfg(test)]
     pub(super) fn has(self, defect: Defect) -> bool {
         self.0 == Some(defect)
-    }
-
-    #[cfg(not(test))]
-    pub(super) fn has(self, _: Defect) -> bool {
-        false
     }
 }
