@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// How long a start may take.
-const START_WITHIN: Duration = Duration::from_secs(30);
+/// How long a start may take: over a CQL server that makes tables it takes some time.
+const START_WITHIN: Duration = Duration::from_secs(90);
 /// Between two looks whether it is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
