@@ -38,7 +38,8 @@ pub const SCHEMA: Schema = Schema {
         // nonce → who asked for it.
         Table::of_rows("nonce").conditional(),
         // one of 64 lots, number, user, epoch → what is to be told.
-        Table::new("fact", 1),
+        // One that comes back is told again, which contacts knows by its epoch; each change has a key of its own.
+        Table::new("fact", 1).churning(),
     ],
     version: 2,
 };

@@ -7,6 +7,7 @@ pub(crate) use push::frame_of;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use dialtone_attach::{Attachments, BeatOutcome, Joined, SessionKey};
 use dialtone_bus::Fan;
@@ -168,8 +169,7 @@ impl Resident for Resides {
     }
 
     async fn tick(&mut self) -> Rest {
-        let now = self.shared.chassis.clock.now();
-        for (key, _) in self.attached.expire(now) {
+        for (key, _) in self.attached.expire(self.boot()) {
             tracing::debug!(ticket = key.ticket, "a session's gateway went silent");
         }
         self.write_acks();
@@ -184,6 +184,11 @@ impl Resident for Resides {
 }
 
 impl Resides {
+    /// The time that who is attached is measured by.
+    fn boot(&self) -> Duration {
+        self.shared.chassis.clock.boot()
+    }
+
     fn now(&self) -> UnixMillis {
         self.shared.chassis.clock.now()
     }
@@ -247,7 +252,7 @@ impl Resides {
         if !self.may_tell().await {
             return;
         }
-        if self.attached.attach(key.clone(), attach, self.now(), reader) == Joined::Stale {
+        if self.attached.attach(key.clone(), attach, self.boot(), reader) == Joined::Stale {
             return;
         }
         let attached = bus::Attached {
@@ -279,7 +284,7 @@ impl Resides {
         if self.attached.get_mut(key).is_some() {
             self.ack(DeviceId(beat.device), beat.acked);
         }
-        let outcome = self.attached.beat(key, beat, self.now());
+        let outcome = self.attached.beat(key, beat, self.boot());
         let generation = match outcome {
             BeatOutcome::Level | BeatOutcome::Behind => return,
             BeatOutcome::Lost { .. } if self.shared.sabotage.push_without_repair => return,

@@ -10,6 +10,7 @@ mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use dialtone_attach::{Attachments, SessionKey};
 use dialtone_proto::bus::v1 as bus;
@@ -126,7 +127,7 @@ impl State {
 
     /// Time has passed.
     pub(crate) fn tick(&mut self, now: UnixMillis) {
-        if !self.sessions.expire(now).is_empty() {
+        if !self.sessions.expire(heard(now)).is_empty() {
             self.sessions_changed(now);
         }
         let over = |peer: &Peer| peer.typing_until != UnixMillis(0) && now >= peer.typing_until;
@@ -270,6 +271,12 @@ impl State {
         let updates = self.seen.updates(self.user, now);
         self.effects.extend(updates.into_iter().map(|(node, update)| Effect::Update(node, update)));
     }
+}
+
+/// The time that who is attached is measured by. All times of presence are the wall's: when that is set everybody may seem
+/// gone until the next beat, and the grace before "offline" is longer than that.
+fn heard(now: UnixMillis) -> Duration {
+    Duration::from_millis(now.0)
 }
 
 fn subscription(me: UserId, node: &NodeId, target: UserId, on: bool) -> Effect {

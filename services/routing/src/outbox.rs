@@ -10,6 +10,7 @@ use tell::Listener;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use dialtone_attach::{Attachments, SessionKey};
 use dialtone_bus::{Bus, Fan};
@@ -185,7 +186,7 @@ impl Resident for Resides {
 
     async fn tick(&mut self) -> Rest {
         let now = self.now();
-        self.attached.expire(now);
+        self.attached.expire(self.boot());
         for idx in self.state.fallbacks(now) {
             self.withdraw(idx, dialtone_proto::log::v1::withdraw::Why::Fallback);
         }
@@ -201,6 +202,11 @@ impl Resident for Resides {
 }
 
 impl Resides {
+    /// The time that who is attached is measured by.
+    fn boot(&self) -> Duration {
+        self.shared.chassis.clock.boot()
+    }
+
     fn now(&self) -> UnixMillis {
         self.shared.chassis.clock.now()
     }

@@ -11,7 +11,7 @@ use dialtone_proto::presence::v1::PeerState;
 use dialtone_vocab::{Reason, UnixMillis, UserId};
 
 use super::view::{Peer, View};
-use super::{Effect, State};
+use super::{Effect, State, heard};
 use crate::limits::{SESSIONS, SNAPSHOT_WAIT, TYPING_EVERY, TYPING_PEERS, UPDATE_EVERY};
 use crate::metrics;
 
@@ -120,7 +120,7 @@ impl State {
             metrics::refused("table");
         }
         let attached = answer("");
-        if self.sessions.attach(key.clone(), attach, now, session) == Joined::New {
+        if self.sessions.attach(key.clone(), attach, heard(now), session) == Joined::New {
             self.effects.push(Effect::Gateway(key, attached));
             self.sessions_changed(now);
         }
@@ -135,7 +135,7 @@ impl State {
 
     /// A session's gateway says that it is there, and what has arrived.
     pub(crate) fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat, now: UnixMillis) {
-        match self.sessions.beat(key, beat, now) {
+        match self.sessions.beat(key, beat, heard(now)) {
             BeatOutcome::Level | BeatOutcome::Behind => {}
             BeatOutcome::Lost { generation } | BeatOutcome::Unknown { generation } => {
                 self.attach_again(key, generation);

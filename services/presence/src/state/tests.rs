@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use dialtone_proto::edge::v1::server_frame::Frame;
 use dialtone_proto::edge::v1::{ClientState, Presence, Watch};
 use dialtone_proto::presence::v1::{Availability, LastSeen, PeerState};
@@ -171,7 +169,7 @@ fn typing_lives_six_seconds_and_only_of_watched_peers() {
     state.beat(&key(1), &beat(1, 2), now);
     state.tick(now.plus(Duration::from_secs(2)));
     assert!(shown(&mut state).is_empty());
-    state.sessions.beat(&key(1), &beat(1, 2), now.plus(Duration::from_secs(5)));
+    state.sessions.beat(&key(1), &beat(1, 2), heard(now.plus(Duration::from_secs(5))));
     state.tick(now.plus(TYPING_LIFE));
     assert!(!only(shown(&mut state)).typing);
 }

@@ -32,7 +32,7 @@ impl Resides {
         let cursor = attach.cursor.clone().unwrap_or_default();
         let known = cursor.log_id == self.log.id().as_bytes();
         let listener = Listener { fates_from: known.then_some(cursor.idx.saturating_add(1)) };
-        if self.attached.attach(key.clone(), attach, self.now(), listener) == Joined::Stale {
+        if self.attached.attach(key.clone(), attach, self.boot(), listener) == Joined::Stale {
             return;
         }
         if !self.may_tell().await {
@@ -86,7 +86,7 @@ impl Resides {
     }
 
     pub(super) fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat) {
-        match self.attached.beat(key, beat, self.now()) {
+        match self.attached.beat(key, beat, self.boot()) {
             BeatOutcome::Level | BeatOutcome::Behind => {}
             BeatOutcome::Lost { generation } | BeatOutcome::Unknown { generation } => {
                 self.to_gateway(key, Item::Reattach(bus::Reattach { generation }));

@@ -1,6 +1,7 @@
 //! The owner's end: who is attached here, what was sent to whom, and whether it got there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dialtone_proto::bus::v1 as bus;
 use dialtone_proto::edge::v1::ServerFrame;
@@ -19,7 +20,8 @@ pub struct Attached<T> {
     pub opened: UnixMillis,
     /// What the room keeps about it.
     pub state: T,
-    heard: UnixMillis,
+    /// By a clock that nobody sets: on the wall's, a step would make everybody seem gone.
+    heard: Duration,
     sent: u64,
     sent_at_beat: u64,
     received_at_beat: u64,
@@ -76,7 +78,7 @@ impl<T> Default for Attachments<T> {
 
 impl<T> Attachments<T> {
     /// Takes an attach; `state` is dropped if it is stale.
-    pub fn attach(&mut self, key: SessionKey, attach: &bus::Attach, now: UnixMillis, state: T) -> Joined {
+    pub fn attach(&mut self, key: SessionKey, attach: &bus::Attach, now: Duration, state: T) -> Joined {
         if self.sessions.get(&key).is_some_and(|known| known.generation >= attach.generation) {
             return Joined::Stale;
         }
@@ -95,7 +97,7 @@ impl<T> Attachments<T> {
     }
 
     /// Takes a beat of one session.
-    pub fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat, now: UnixMillis) -> BeatOutcome {
+    pub fn beat(&mut self, key: &SessionKey, beat: &bus::SessionBeat, now: Duration) -> BeatOutcome {
         let unknown = BeatOutcome::Unknown { generation: beat.generation };
         let Some(session) = self.sessions.get_mut(key) else { return unknown };
         if beat.generation > session.generation {
@@ -121,8 +123,8 @@ impl<T> Attachments<T> {
     }
 
     /// Forgets the sessions that were not heard for [`LOST_AFTER`], and says which.
-    pub fn expire(&mut self, now: UnixMillis) -> Vec<(SessionKey, Attached<T>)> {
-        self.sessions.extract_if(.., |_, session| now.since(session.heard) >= LOST_AFTER).collect()
+    pub fn expire(&mut self, now: Duration) -> Vec<(SessionKey, Attached<T>)> {
+        self.sessions.extract_if(.., |_, session| now.saturating_sub(session.heard) >= LOST_AFTER).collect()
     }
 
     /// A session by its key.

@@ -1,8 +1,14 @@
+use std::time::Duration;
+
 use dialtone_proto::edge::v1::{Pong, ServerFrame, server_frame::Frame};
 use dialtone_vocab::{DeviceId, Epoch, UnixMillis};
 use proptest::prelude::*;
 
 use super::*;
+
+fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
 
 fn key() -> SessionKey {
     SessionKey { gateway: NodeId::new("gateway-1"), ticket: 7 }
@@ -23,7 +29,7 @@ fn nonces(frames: &[ServerFrame]) -> Vec<u64> {
 fn both() -> (Attachments<()>, Link) {
     let (mut owner, mut link) = (Attachments::default(), Link::default());
     let generation = link.begin(UnixMillis(0));
-    assert_eq!(owner.attach(key(), &attach(generation), UnixMillis(0), ()), Joined::New);
+    assert_eq!(owner.attach(key(), &attach(generation), at(0), ()), Joined::New);
     assert!(link.attached(&bus::Attached { generation, ..Default::default() }));
     (owner, link)
 }
@@ -45,30 +51,30 @@ fn a_lost_last_frame_is_noticed_by_the_second_beat() {
     let (mut owner, link) = both();
     send(&mut owner, 1);
     let beat = link.beat(7, &[]);
-    assert_eq!(owner.beat(&key(), &beat, UnixMillis(1000)), BeatOutcome::Behind);
-    assert_eq!(owner.beat(&key(), &beat, UnixMillis(2000)), BeatOutcome::Lost { generation: 1 });
+    assert_eq!(owner.beat(&key(), &beat, at(1000)), BeatOutcome::Behind);
+    assert_eq!(owner.beat(&key(), &beat, at(2000)), BeatOutcome::Lost { generation: 1 });
 }
 
 #[test]
 fn an_owner_that_forgot_says_unknown() {
     let (_, link) = both();
     let mut other: Attachments<()> = Attachments::default();
-    assert_eq!(other.beat(&key(), &link.beat(7, &[]), UnixMillis(0)), BeatOutcome::Unknown { generation: 1 });
+    assert_eq!(other.beat(&key(), &link.beat(7, &[]), at(0)), BeatOutcome::Unknown { generation: 1 });
 }
 
 #[test]
 fn silence_detaches_after_three_seconds_and_not_before() {
     let (mut owner, _) = both();
-    assert!(owner.expire(UnixMillis(2_999)).is_empty());
-    assert_eq!(owner.expire(UnixMillis(3_000)).len(), 1);
+    assert!(owner.expire(at(2_999)).is_empty());
+    assert_eq!(owner.expire(at(3_000)).len(), 1);
     assert!(owner.is_empty());
 }
 
 #[test]
 fn a_stale_attach_changes_nothing() {
     let (mut owner, _) = both();
-    assert_eq!(owner.attach(key(), &attach(1), UnixMillis(0), ()), Joined::Stale);
-    assert_eq!(owner.attach(key(), &attach(2), UnixMillis(0), ()), Joined::New);
+    assert_eq!(owner.attach(key(), &attach(1), at(0), ()), Joined::Stale);
+    assert_eq!(owner.attach(key(), &attach(2), at(0), ()), Joined::New);
 }
 
 #[test]
@@ -94,8 +100,8 @@ fn a_gap_that_stays_is_overdue() {
 fn the_newer_stream_of_a_device_is_found_once() {
     let mut owner: Attachments<()> = Attachments::default();
     let newer = SessionKey { ticket: 8, ..key() };
-    owner.attach(key(), &bus::Attach { opened_ms: 5, ..attach(1) }, UnixMillis(5), ());
-    owner.attach(newer.clone(), &bus::Attach { opened_ms: 9, ..attach(1) }, UnixMillis(9), ());
+    owner.attach(key(), &bus::Attach { opened_ms: 5, ..attach(1) }, at(5), ());
+    owner.attach(newer.clone(), &bus::Attach { opened_ms: 9, ..attach(1) }, at(9), ());
     assert_eq!(owner.older(DeviceId(1), UnixMillis(9), &newer), vec![key()]);
     assert!(owner.older(DeviceId(1), UnixMillis(5), &key()).is_empty());
     assert!(owner.older(DeviceId(2), UnixMillis(9), &newer).is_empty());
