@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 
 use crate::servers::left_out;
 
-/// The `host:port`s of `DIALTONE_TEST_CQL`, with or without `scylla://` before them. `None` if it is not set: then
-/// stderr says that `what` was left out.
+/// The `host:port`s of `DIALTONE_TEST_CQL`, with or without `scylla://` before them; with three of them keyspaces have
+/// three replicas. `None` if it is not set: then stderr says that `what` was left out.
 ///
 /// # Panics
 /// If it is not set and `DIALTONE_TEST_REQUIRE` names `cql`.
@@ -46,9 +46,18 @@ impl CqlStore {
         let store = Self::name(what)?;
         let chassis = Chassis::real(NodeId::new("test"));
         let _turn = TURN.acquire().await.expect("never closed");
-        let made = Scylla::migrate(&store.config, rooms, 1, &chassis).await;
+        let made = Scylla::migrate(&store.config, rooms, store.replicas(), &chassis).await;
         assert_eq!(made, Ok(true), "a new one");
         Some(store)
+    }
+
+    /// How often everything is kept: once on every node that is named, at most three times.
+    pub fn replicas(&self) -> u32 {
+        match self.config.nodes.len() {
+            0 | 1 => 1,
+            2 => 2,
+            _ => 3,
+        }
     }
 
     /// Opens it once more, as another process would.

@@ -68,7 +68,8 @@ impl Cluster {
             settings: settings.iter().map(|(name, value)| (format!("DIALTONE__{name}"), *value)).collect(),
             _turn: turn,
         };
-        cluster.run(&["up"]);
+        let replicas = cluster.store.as_ref().expect("until the end").replicas();
+        cluster.run(&["up", "--replicas", &replicas.to_string()]);
         Some(cluster)
     }
 
