@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use dialtone_bus::Bus;
 use dialtone_chassis::{Chassis, SimWall};
-use dialtone_shards::lease::limits::WAIT;
+use dialtone_shards::lease::limits::{RENEW_EVERY, SETTLE_IN, WAIT};
 use dialtone_shards::lease::{CheckBy, Holding, ShardKey};
 use dialtone_shards::{LEASES, Leases, Shards};
-use dialtone_store::{Db, MemoryDisk};
+use dialtone_store::replicas::{Replicas, Way};
+use dialtone_store::{Db, MemoryDisk, StoreUrl};
 use dialtone_vocab::{Epoch, NodeId, SHARDS, ShardId};
 
 const SERVICE: &str = "alpha";
@@ -17,6 +18,7 @@ const FIRST: ShardKey = ShardKey { service: SERVICE, shard: ShardId(0) };
 /// One process.
 struct Process {
     chassis: Chassis,
+    shards: Shards,
     leases: Leases,
 }
 
@@ -27,21 +29,31 @@ struct Ground {
     db: Db,
     wall: SimWall,
     by: CheckBy,
+    replicas: Option<Replicas>,
 }
 
 impl Ground {
     fn new(by: CheckBy) -> Self {
         let chassis = Chassis::for_tests(1);
         let db = Db::open_memory(&MemoryDisk::new(), LEASES, &chassis).expect("opens");
-        Self { bus: Bus::local(&chassis), chassis, db, wall: SimWall::default(), by }
+        Self { bus: Bus::local(&chassis), chassis, db, wall: SimWall::default(), by, replicas: None }
+    }
+
+    /// Over a store that may not answer.
+    async fn over(replicas: &Replicas) -> Self {
+        let ground = Self::new(CheckBy::Clock);
+        let url = StoreUrl::Replicas(replicas.clone());
+        let db = Db::open(url, LEASES, &ground.chassis).await.expect("opens");
+        Self { db, replicas: Some(replicas.clone()), ..ground }
     }
 
     async fn start(&self, node: &str, seed: u64) -> Process {
         let chassis = Chassis::simulated(NodeId::new(node), seed, self.wall.clone());
-        let shards = Shards::start(&chassis, &self.bus, &[SERVICE], &[]).await.expect("starts");
+        // What there are leases for is announced when they are about to be taken.
+        let shards = Shards::start(&chassis, &self.bus, &[], &[]).await.expect("starts");
         let leases =
             Leases::start(&chassis, &self.bus, &shards, self.db.clone(), self.by, vec![SERVICE]).await;
-        Process { chassis, leases: leases.expect("starts") }
+        Process { chassis, shards, leases: leases.expect("starts") }
     }
 
     /// Time passes, for the clocks as for the timers.
@@ -50,7 +62,10 @@ impl Ground {
         for _ in 0..time.as_millis() / step.as_millis() {
             self.chassis.clock.sleep(step).await;
             let step = u64::try_from(step.as_millis()).expect("small");
-            self.wall.fetch_add(step, std::sync::atomic::Ordering::Relaxed);
+            let now = self.wall.fetch_add(step, std::sync::atomic::Ordering::Relaxed) + step;
+            if let Some(replicas) = &self.replicas {
+                replicas.advance(Duration::from_millis(now));
+            }
         }
     }
 }
@@ -135,4 +150,36 @@ async fn by_reading_a_check_is_answered_from_the_store() {
     let stale = Holding { epoch: Epoch(0), ..held };
     let (settled, ()) = tokio::join!(one.leases.check(stale), ground.pass(Duration::from_millis(500)));
     assert!(!settled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_is_heard_of_when_it_takes_its_share_and_ready_when_it_has_all_of_it() {
+    let ground = Ground::new(CheckBy::Clock);
+    let one = ground.start("one", 1).await;
+    ground.pass(Duration::from_secs(4)).await;
+    let two = ground.start("two", 2).await;
+    ground.pass(SETTLE_IN - Duration::from_millis(100)).await;
+    assert_eq!(one.shards.nodes(SERVICE), [NodeId::new("one")], "it could not do anything yet");
+    assert_eq!((one.held(), two.chassis.ready.is_ready()), (everything(), false));
+    while !two.chassis.ready.is_ready() {
+        ground.pass(Duration::from_millis(20)).await;
+    }
+    assert_eq!(one.shards.nodes(SERVICE), ["one", "two"].map(NodeId::new));
+    assert_eq!((&one.held() | &two.held(), two.held().is_empty()), (everything(), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_without_an_answer_costs_no_lease() {
+    let replicas = Replicas::new(&Chassis::for_tests(2).rng, Duration::ZERO);
+    let ground = Ground::over(&replicas).await;
+    let one = ground.start("one", 1).await;
+    ground.pass(Duration::from_secs(9)).await;
+    assert_eq!(one.held(), everything());
+    for _ in 0..20 {
+        replicas.set_way(Way { lost: 100, ..Way::default() });
+        ground.pass(RENEW_EVERY).await;
+        replicas.set_way(Way::default());
+        ground.pass(2 * RENEW_EVERY).await;
+    }
+    assert_eq!(one.leases.held(FIRST), Some(Epoch(1)));
 }
