@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dialtone_log::limits::{OFFER_RETRY, OFFER_RETRY_MOST};
 use dialtone_proto::bus::v1::offer_answer::Kind;
 use dialtone_proto::bus::v1::offer_entry::Entry;
 use dialtone_proto::types::v1::{Cursor, FateKind};
@@ -88,6 +89,19 @@ async fn a_full_inbox_fails_what_was_to_be_kept_and_sends_the_rest() {
     let expected =
         [(1, FateKind::Failed, "MAILBOX_FULL".to_owned()), (3, FateKind::SmsClaimed, String::new())];
     assert_eq!((&told[..], world.sms()), (&expected[..], vec![3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_has_just_begun_is_offered_again_soon_however_long_it_was_silent() {
+    let mut world = world().await;
+    world.inbox.message = None;
+    world.send(request(1, BEN_NUMBER)).await;
+    world.pass(Duration::from_secs(20)).await;
+    world.inbox.begins = true;
+    world.pass(OFFER_RETRY_MOST).await;
+    let offers = world.inbox.offers.len();
+    world.pass(10 * OFFER_RETRY).await;
+    assert!(world.inbox.offers.len() > offers + 5, "{offers}, {}", world.inbox.offers.len());
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,6 +68,8 @@ pub(crate) struct FakeInbox {
     pub(crate) message: Option<(Kind, &'static str)>,
     /// How a withdrawal is.
     pub(crate) withdraw: Option<Kind>,
+    /// Whether it has just begun, and says so of what it does not answer.
+    pub(crate) begins: bool,
     /// Every offer that came.
     pub(crate) offers: Vec<bus::Offer>,
     /// What it took: answered the same again.
@@ -100,6 +102,7 @@ impl FakeInbox {
             if let Some(answer) = self.answer(entry) {
                 told.answers.push(answer);
             } else {
+                told.wait = self.begins;
                 break;
             }
             prev = entry.position;

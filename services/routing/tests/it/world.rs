@@ -310,7 +310,7 @@ impl World {
                 offline_item::Item::Offer(offer) => {
                     assert_eq!(offer.receiver, BEN.to_vec());
                     let answers = self.inbox.take(&offer);
-                    if !answers.answers.is_empty() || answers.expected {
+                    if !answers.answers.is_empty() || answers.expected || answers.wait {
                         self.push(Item::Answers(answers));
                     }
                 }
