@@ -115,11 +115,6 @@ impl Source {
         self.positions.range(..position).next_back().map_or(self.settled, |(before, _)| *before)
     }
 
-    /// When [`Source::poll`] may have something though nothing was added or answered.
-    pub fn wake_at(&self) -> Option<UnixMillis> {
-        self.flight.as_ref().map(|flight| flight.again_at)
-    }
-
     /// Whoever has the receiver now has just begun and can't answer for everything yet: the batch under way is offered
     /// again soon, however long the silence was before.
     pub fn has_begun(&mut self, now: UnixMillis) {
@@ -207,6 +202,11 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_000);
 
+    /// When a batch under way is offered again.
+    fn again_at(source: &Source) -> Option<UnixMillis> {
+        source.flight.as_ref().map(|flight| flight.again_at)
+    }
+
     fn here() -> NodeId {
         NodeId::new("here")
     }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(source.poll(&here(), now), offer(0, 0, &[1, 2, 3]));
         assert!(source.answered(1));
         for wait in [500, 1_000, 2_000, 4_000, 8_000, 8_000] {
-            assert_eq!(source.wake_at(), Some(UnixMillis(now.0 + wait)));
+            assert_eq!(again_at(&source), Some(UnixMillis(now.0 + wait)));
             now.0 += wait - 1;
             assert_eq!(source.poll(&here(), now), None);
             now.0 += 1;
@@ -258,7 +258,7 @@ mod tests {
         assert!(source.answered(2));
         now.0 += 8_000;
         assert_eq!(source.poll(&here(), now), offer(0, 2, &[3]));
-        assert_eq!(source.wake_at(), Some(UnixMillis(now.0 + 1_000)), "an answer shortens the wait again");
+        assert_eq!(again_at(&source), Some(UnixMillis(now.0 + 1_000)), "an answer shortens the wait again");
     }
 
     #[test]
@@ -271,15 +271,15 @@ mod tests {
         }
         let there = NodeId::new("there");
         assert_eq!(source.poll(&there, now), offer(0, 0, &[1]));
-        assert_eq!(source.wake_at(), Some(now.plus(OFFER_RETRY)));
+        assert_eq!(again_at(&source), Some(now.plus(OFFER_RETRY)));
         for wait in [500, 1_000, 2_000] {
             now.0 += wait;
             assert_eq!(source.poll(&there, now), offer(0, 0, &[1]));
         }
         source.has_begun(now);
-        assert_eq!(source.wake_at(), Some(now.plus(OFFER_RETRY)));
+        assert_eq!(again_at(&source), Some(now.plus(OFFER_RETRY)));
         source.has_begun(now.plus(OFFER_RETRY));
-        assert_eq!(source.wake_at(), Some(now.plus(OFFER_RETRY)), "never later");
+        assert_eq!(again_at(&source), Some(now.plus(OFFER_RETRY)), "never later");
     }
 
     #[test]
