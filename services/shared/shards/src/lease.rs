@@ -148,10 +148,6 @@ pub struct Lease {
 
 impl Lease {
     /// A process that has not begun.
-    pub fn new(by: CheckBy) -> Self {
-        Self::sabotaged(by, Sabotage::default())
-    }
-
     pub(crate) fn sabotaged(by: CheckBy, sabotage: Sabotage) -> Self {
         Self {
             by,

@@ -227,7 +227,6 @@ impl Driver {
         // process only when it is about to take what is to be its own: until then they go on.
         let first = self.chassis.clock.instant() + SETTLE_IN;
         let mut look = first;
-        let mut is_announced = false;
         let mut tick = self.chassis.clock.instant();
         loop {
             let clock = self.chassis.clock.clone();
@@ -237,7 +236,10 @@ impl Driver {
                 Some(event) = events.recv() => self.happens(event),
                 told = news.next() => match told {
                     Some(told) => self.heard(told.message),
-                    None => return,
+                    None => {
+                        self.ready.set_missing("nothing is heard of other leases");
+                        return self.end(&mut events);
+                    }
                 },
                 () = shards.changed() => {
                     // What is being written here ends before it goes to somebody else.
@@ -245,10 +247,8 @@ impl Driver {
                 }
                 () = clock.sleep_until(look.min(tick)) => {
                     let now = self.chassis.clock.instant();
-                    if now >= first && !std::mem::replace(&mut is_announced, true) {
-                        shards.announce(&self.services);
-                    }
                     if now >= look {
+                        shards.announce(&self.services);
                         self.place(&shards);
                         look = now + SETTLE_IN;
                     }
@@ -321,9 +321,10 @@ impl Driver {
 
     /// Wants what the membership gives to this process, and gives back the rest.
     fn place(&mut self, shards: &Shards) {
-        let mut placed = BTreeSet::new();
+        let (mut placed, mut is_member) = (BTreeSet::new(), true);
         for service in &self.services {
             let nodes: Vec<NodeId> = shards.nodes(service);
+            is_member &= nodes.contains(&self.chassis.node);
             let mine = |shard: &&ShardId| rendezvous(**shard, &nodes) == Some(&self.chassis.node);
             placed.extend(self.all.iter().filter(mine).map(|shard| ShardKey { service, shard: *shard }));
         }
@@ -336,7 +337,10 @@ impl Driver {
         }
         if now != before {
             tracing::info!(shards = now.len(), "shards wanted");
-            self.wanting = Some(self.chassis.clock.instant());
+        }
+        // Also whose share is nothing has all of it.
+        if now != before || is_member && !self.has_settled {
+            self.wanting.get_or_insert(self.chassis.clock.instant());
         }
     }
 
@@ -345,19 +349,24 @@ impl Driver {
         let paced =
             matches!(request, Request::Take { .. } | Request::GiveBack { .. } | Request::ReadShard(_));
         let pace = paced.then(|| self.pace.clone());
-        let within = if matches!(request, Request::Renew { .. }) { RENEWED_WITHIN } else { ASKED_WITHIN };
+        let is_own = match request {
+            Request::Renew { .. } => true,
+            Request::ReadNode(incarnation) => incarnation == self.incarnation,
+            _ => false,
+        };
+        let within = if is_own { RENEWED_WITHIN } else { ASKED_WITHIN };
         self.chassis.tasks.spawn("lease request", async move {
             let turn = match &pace {
                 Some(pace) => pace.turn().await,
                 None => None,
             };
-            // The lease may have been lost while it waited: what that one wanted is nobody's wish any more.
-            let is_wanted = leases.state().lease.is_asked(ticket);
+            // The lease may have been lost while it waited: what that one wanted is nobody's wish any more. Its turn says
+            // nothing of how fast the store is.
+            if !leases.state().lease.is_asked(ticket) {
+                return;
+            }
             let began = clock.instant();
-            let answer = match is_wanted {
-                true => clock.timeout(within, rows::ask(&db, request)).await,
-                false => Ok(Answer::Unknown),
-            };
+            let answer = clock.timeout(within, rows::ask(&db, request)).await;
             if let (Some(pace), Some(turn)) = (&pace, turn) {
                 pace.answered(turn, clock.instant() - began);
             }
@@ -421,11 +430,19 @@ impl Driver {
         let left = async { self.go_on(events, |lease| !lease.has_left()).await };
         match clock.timeout(LEAVE_WITHIN, left).await {
             Ok(()) => {
-                self.tell(LeaseNews { incarnation: self.incarnation.0, left: true, ..LeaseNews::default() });
+                let left = LeaseNews { incarnation: self.incarnation.0, left: true, ..LeaseNews::default() };
+                if let Err(error) = self.bus.publish(&subjects::lease(), left).await {
+                    tracing::debug!(%error, "others wait until the lease has run out");
+                }
             }
             Err(_) => tracing::warn!("nothing was given back: others wait until the lease has run out"),
         }
-        // Whoever still waits for a check hears that it is not passed.
+        self.end(events);
+    }
+
+    /// Whoever waits for a check, or asks for one still, hears that it is not passed.
+    fn end(&self, events: &mut mpsc::UnboundedReceiver<Event>) {
+        events.close();
         self.leases.state().checks.clear();
     }
 

@@ -20,7 +20,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub const TICK_EVERY: Duration = Duration::from_millis(100);
 /// How long one request to the store may take until its outcome counts as unknown.
 pub const ASKED_WITHIN: Duration = Duration::from_millis(1_500);
-/// The same of one about the own row: a lease has room for three tries.
+/// The same of one about the own row: a lease has room for a second try.
 pub const RENEWED_WITHIN: Duration = Duration::from_millis(400);
 /// Requests about shards that are under way at the same time, at most.
 pub const ASKED_AT_ONCE: usize = 32;

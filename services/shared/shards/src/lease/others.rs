@@ -25,6 +25,8 @@ struct Other {
     stopped: bool,
     /// Whether the row is to be read before anything else.
     unclear: bool,
+    /// Somebody said that it has left, and no look that began after that was answered.
+    left: bool,
     busy: bool,
     not_before: Moment,
 }
@@ -37,6 +39,7 @@ impl Other {
             closed: false,
             stopped: false,
             unclear: false,
+            left: false,
             busy: false,
             not_before: now,
         }
@@ -79,7 +82,7 @@ impl Others {
     /// Somebody says that it has left: its row tells, and is read before anything else.
     pub(super) fn left(&mut self, incarnation: Incarnation, now: Moment) {
         if let Some(other) = self.known.get_mut(&incarnation) {
-            other.unclear = true;
+            other.left = true;
             other.not_before = now;
         }
     }
@@ -115,7 +118,8 @@ impl Others {
             if !wanted || other.closed || other.busy || now < other.not_before {
                 continue;
             }
-            let request = if other.counter == 0 || other.unclear {
+            let request = if other.counter == 0 || other.unclear || other.left {
+                other.left = false;
                 Request::ReadNode(incarnation)
             } else if !other.is_silent(now, self.sabotage) {
                 continue;

@@ -370,6 +370,17 @@ fn who_is_heard_to_have_left_is_looked_at_and_need_not_be_waited_for() {
 }
 
 #[test]
+fn a_word_that_one_has_left_counts_though_a_look_was_under_way() {
+    let mut desk = Desk::begun(CheckBy::Clock);
+    desk.say(Event::Want(KEY));
+    desk.answer(Request::ReadShard(KEY), Answer::Shard(row(3, Some(OLD))));
+    desk.say(Event::Left(OLD));
+    desk.answer(Request::ReadNode(OLD), Answer::Node(open(5)));
+    desk.answer(Request::ReadNode(OLD), Answer::Node(Some(NodeRow { counter: 5, open: false })));
+    assert!(desk.is_asked(take(row(3, Some(OLD)))));
+}
+
+#[test]
 fn a_shard_that_somebody_holds_is_looked_at_again_without_being_told() {
     let mut desk = Desk::waiting();
     let began = desk.now;
