@@ -200,7 +200,7 @@ async fn keyspace(
     let keyspace = format!("load_{:016x}", chassis.rng.u64());
     let config =
         ScyllaConfig { nodes: vec![server.to_owned()], keyspace: keyspace.clone(), ..Default::default() };
-    Scylla::migrate(&config, dialtone::system::SCHEMAS, 1, chassis).await?;
+    Scylla::migrate(&config, dialtone::system::SCHEMAS, 1, chassis, || false).await?;
     settings.extend([
         ("STORE__URL", format!("scylla://{server}")),
         ("STORE__KEYSPACE", keyspace),

@@ -1,6 +1,5 @@
 //! What a process stands on and may have to wait for: the store, its keys, the bus.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -36,14 +35,14 @@ pub(crate) async fn store(
     let ready = chassis.ready.register("store");
     let mut backoff = Backoff::new(RETRY, RETRY_MOST);
     loop {
-        let mut keys = Ok(PathBuf::new());
+        let mut keys = Ok(());
         let opened = async {
-            let replicas = settings.store.replicas;
-            if settings.store.migrate && Scylla::migrate(&config, SCHEMAS, replicas, chassis).await? {
-                keys = first_secrets(settings, chassis);
-                if keys.is_ok() {
-                    Scylla::used(&config).await?;
-                }
+            if settings.store.migrate {
+                let complete = || {
+                    keys = first_secrets(settings, chassis).map(drop);
+                    keys.is_ok()
+                };
+                Scylla::migrate(&config, SCHEMAS, settings.store.replicas, chassis, complete).await?;
             }
             let scylla = Scylla::open(&config).await?;
             scylla.check_schemas(SCHEMAS).await?;

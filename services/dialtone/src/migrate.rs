@@ -17,14 +17,18 @@ pub(crate) async fn migrate(settings: &Settings) -> Result<()> {
     let Some(config) = settings.store.scylla() else {
         bail!("store.url: only a store on CQL servers (scylla://…) is migrated; others are by being opened");
     };
-    let is_new =
-        Scylla::migrate(&config, SCHEMAS, settings.store.replicas, &chassis).await.context("store")?;
-    if is_new {
-        let folder = system::first_secrets(settings, &chassis)?;
-        Scylla::used(&config).await.context("store")?;
-        println!("made the keyspace {} and its tables; keys are in {}", config.keyspace, folder.display());
-    } else {
-        println!("the keyspace {} has the tables of this program", config.keyspace);
+    let mut keys = None;
+    let complete = || keys.insert(system::first_secrets(settings, &chassis)).is_ok();
+    Scylla::migrate(&config, SCHEMAS, settings.store.replicas, &chassis, complete).await.context("store")?;
+    match keys {
+        Some(folder) => {
+            println!(
+                "made the keyspace {} and its tables; keys are in {}",
+                config.keyspace,
+                folder?.display()
+            );
+        }
+        None => println!("the keyspace {} has the tables of this program", config.keyspace),
     }
     Ok(())
 }

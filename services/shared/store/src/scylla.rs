@@ -95,9 +95,7 @@ impl Scylla {
             builder = builder.tls_context(Some(tls));
         }
         let session = builder.build().await.map_err(|error| unreached(&error))?;
-        let inner = Arc::new(Inner { session, config: config.clone() });
-        metrics::tell(Arc::downgrade(&inner));
-        Ok(Self(inner))
+        Ok(Self(Arc::new(Inner { session, config: config.clone() })))
     }
 
     /// Connects and looks for the keyspace; checks what the server is and how it syncs.
@@ -108,6 +106,8 @@ impl Scylla {
         let scylla = Self::connect(config).await?;
         scylla.find_keyspace().await?;
         scylla.check_server().await?;
+        // Of the session that a process keeps, not of those that only look.
+        metrics::tell(Arc::downgrade(&scylla.0));
         Ok(scylla)
     }
 

@@ -23,5 +23,6 @@ async fn requests_connections_and_times_are_told_while_the_session_is_there() {
     assert_eq!(value("dialtone_store_cql_errors_total"), Some(0.0));
     assert!(value("dialtone_store_cql_request_seconds").is_some());
     drop(opened);
+    assert_eq!(value("dialtone_store_cql_connections"), None, "of a session that has ended nothing is told");
     store.remove().await;
 }

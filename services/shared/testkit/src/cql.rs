@@ -46,7 +46,7 @@ impl CqlStore {
         let store = Self::name(what)?;
         let chassis = Chassis::real(NodeId::new("test"));
         let _turn = TURN.acquire().await.expect("never closed");
-        let made = Scylla::migrate(&store.config, rooms, store.replicas(), &chassis).await;
+        let made = Scylla::migrate(&store.config, rooms, store.replicas(), &chassis, || true).await;
         assert_eq!(made, Ok(true), "a new one");
         Some(store)
     }

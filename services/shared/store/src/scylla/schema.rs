@@ -22,8 +22,9 @@ const OWN: [(&str, &str); 3] = [
 const LOCK_RETRY: Duration = Duration::from_millis(500);
 
 impl Scylla {
-    /// Makes the keyspace, with so many replicas, and all tables, if they are not there. True if the store is new, which
-    /// it is until somebody says otherwise: see [`Scylla::used`].
+    /// Makes the keyspace, with so many replicas, and all tables, if they are not there. True if the store is new: then
+    /// `complete` makes what belongs to it and says whether that is there, while everybody else who migrates waits. Until
+    /// it was, the store is new for whoever comes next.
     ///
     /// # Errors
     /// [`StoreError`]; some tables may be there then, and the same again makes the others.
@@ -32,6 +33,7 @@ impl Scylla {
         rooms: &[Schema],
         replicas: u32,
         chassis: &Chassis,
+        complete: impl FnOnce() -> bool + Send,
     ) -> Result<bool, StoreError> {
         let scylla = Self::connect(config).await?;
         scylla.make_keyspace(replicas).await?;
@@ -39,22 +41,24 @@ impl Scylla {
             scylla.statement(&format!("CREATE TABLE IF NOT EXISTS {} {columns}", scylla.own(table))).await?;
         }
         let holder = scylla.lock(chassis).await?;
-        let migrated = scylla.migrate_locked(rooms, chassis).await;
+        let migrated = async {
+            let is_new = scylla.migrate_locked(rooms, chassis).await?;
+            if is_new && complete() {
+                scylla.used().await?;
+            }
+            Ok(is_new)
+        };
+        let migrated = migrated.await;
         if let Err(error) = scylla.unlock(&holder).await {
             tracing::warn!(%error, "the lock of the schema goes by itself");
         }
         migrated
     }
 
-    /// What belongs to a new store is there as well, and the store is new no more.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the same may be said again.
-    pub async fn used(config: &ScyllaConfig) -> Result<(), StoreError> {
-        let scylla = Self::connect(config).await?;
-        let used = format!("UPDATE {} SET used = true WHERE id = 'dialtone' IF EXISTS", scylla.own("store"));
-        let used = scylla.prepare(&used, Kind::Conditional).await?;
-        scylla.applied(&used, ()).await.map(drop)
+    async fn used(&self) -> Result<(), StoreError> {
+        let used = format!("UPDATE {} SET used = true WHERE id = 'dialtone' IF EXISTS", self.own("store"));
+        let used = self.prepare(&used, Kind::Conditional).await?;
+        self.applied(&used, ()).await.map(drop)
     }
 
     /// Removes the keyspace with all that is in it: for tests, each of which has one of its own.

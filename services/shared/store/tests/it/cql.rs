@@ -1,5 +1,7 @@
 //! A CQL server for the contract, and what only such a server does.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dialtone_chassis::Chassis;
 use dialtone_store::scylla::Scylla;
 use dialtone_store::{Db, Schema, StoreError, StoreUrl};
@@ -14,26 +16,28 @@ async fn a_schema_is_made_once_and_an_older_program_is_refused() {
     let (config, chassis) = (&store.config, Chassis::for_tests(1));
     let missing = Scylla::open(config).await.map(drop);
     assert_eq!(missing, Err(StoreError::NoKeyspace { keyspace: config.keyspace.clone() }));
-    // Two at once: one of them makes it.
-    let other = Chassis::for_tests(2);
-    let rooms = [ALPHA];
+    let (other, rooms) = (Chassis::for_tests(2), [ALPHA]);
+    assert_eq!(Scylla::migrate(config, &rooms, 1, &chassis, || false).await, Ok(true));
+    // It is new until what belongs to it is there, which one of two makes.
+    let completed = AtomicUsize::new(0);
+    let complete = || completed.fetch_add(1, Ordering::Relaxed) == 0;
     let (one, two) = tokio::join!(
-        Scylla::migrate(config, &rooms, 1, &chassis),
-        Scylla::migrate(config, &rooms, 1, &other)
+        Scylla::migrate(config, &rooms, 1, &chassis, complete),
+        Scylla::migrate(config, &rooms, 1, &other, complete)
     );
-    assert_eq!((one, two), (Ok(true), Ok(true)), "new until somebody says otherwise");
-    assert_eq!(Scylla::used(config).await, Ok(()));
+    let made = [one.expect("migrates"), two.expect("migrates")];
+    assert_eq!((made.iter().filter(|new| **new).count(), completed.load(Ordering::Relaxed)), (1, 1));
     let url = StoreUrl::Scylla(Scylla::open(config).await.expect("opens"));
     let more = Schema { tables: MORE_TABLES, ..ALPHA };
     let opened = Db::open(url.clone(), more, &chassis).await;
     assert!(matches!(opened, Err(StoreError::Read { .. })), "a table is missing");
-    assert_eq!(Scylla::migrate(config, &[more], 1, &chassis).await, Ok(false));
+    assert_eq!(Scylla::migrate(config, &[more], 1, &chassis, || true).await, Ok(false));
     let db = Db::open(url.clone(), more, &chassis).await.expect("opens");
     assert_eq!(db.get("three", b"key").await, Ok(None));
     let newer = [Schema { version: 2, ..ALPHA }];
-    assert_eq!(Scylla::migrate(config, &newer, 1, &chassis).await, Ok(false));
+    assert_eq!(Scylla::migrate(config, &newer, 1, &chassis, || true).await, Ok(false));
     let wrong = StoreError::WrongSchema { service: "alpha".into(), found: 2, wanted: 1 };
-    assert_eq!(Scylla::migrate(config, &rooms, 1, &chassis).await, Err(wrong.clone()));
+    assert_eq!(Scylla::migrate(config, &rooms, 1, &chassis, || true).await, Err(wrong.clone()));
     let opened = Db::open(url, ALPHA, &chassis).await.map(drop);
     assert_eq!(opened, Err(wrong));
     store.remove().await;

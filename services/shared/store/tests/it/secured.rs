@@ -82,7 +82,7 @@ async fn who_is_let_in_and_what_is_not_safe() {
     let chassis = Chassis::real(NodeId::new("test"));
     // The role is made a moment after the start.
     let migrated = async {
-        while let Err(error) = Scylla::migrate(&server.config(), &[ALPHA], 1, &chassis).await {
+        while let Err(error) = Scylla::migrate(&server.config(), &[ALPHA], 1, &chassis, || true).await {
             assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
             chassis.clock.sleep(Duration::from_millis(200)).await;
         }
