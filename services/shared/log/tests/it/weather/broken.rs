@@ -35,7 +35,9 @@ fn assert_caught(plan: impl Fn(u64) -> Plan, breakage: Breakage) {
 #[test]
 fn what_was_told_is_found_in_weather_that_is_aimed_at_it() {
     let (first, seeds) = (setting("WEATHER_FIRST", 1), setting("WEATHER_AIMED", 3));
-    let plans = [Plan::unanswered, Plan::thaws, Plan::torn, Plan::expiring, Plan::apart].iter().zip(1..);
+    let plans = [Plan::unanswered, Plan::thaws, Plan::torn, Plan::forgetful, Plan::expiring, Plan::apart]
+        .iter()
+        .zip(1..);
     let mut failed = Vec::new();
     for (plan, aim) in plans {
         for seed in first..first + seeds {
@@ -104,7 +106,7 @@ fn a_due_row_that_comes_after_its_entry_is_caught() {
 
 #[test]
 fn marks_that_are_not_written_again_are_caught() {
-    assert_caught(Plan::torn, Breakage::Log(Defect::MarksNotAgain));
+    assert_caught(Plan::forgetful, Breakage::Log(Defect::MarksNotAgain));
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub(super) idle: Duration,
     /// So many of a hundred entries have something due; so many rounds of a writer, a mark or something that is done.
     pub(super) extras: u64,
+    /// Whether spells of bad weather come and go.
+    pub(super) changes: bool,
     /// How often of a hundred spells something happens to a host: it is killed, leaves, or stands still.
     pub(super) trouble: u64,
     /// The longest that a host stands still without its clock.
@@ -67,6 +69,7 @@ impl Plan {
             pause: Duration::from_millis([100, 400, 2_000][pick(&dice, 3)]),
             idle: Duration::from_millis([0, 0, 3_000][pick(&dice, 3)]),
             extras: 10,
+            changes: true,
             trouble: 20 + dice.below(40),
             hidden: match by {
                 CheckBy::Clock => lease::limits::HIDDEN_PAUSE,
@@ -83,14 +86,15 @@ impl Plan {
     /// Writers that are never idle, and now and then a write that is late, while hardly anybody loses its lease by it.
     pub(super) fn unanswered(seed: u64) -> Self {
         let plan = Self::of(seed);
-        let line = Way { late: 4, late_by: Duration::from_secs(6), ..plan.line };
-        Self { pause: Duration::from_millis(20), line, trouble: 0, thaws: 0, keep: KEPT, ..plan }
+        let line = Way { late: 2, late_by: Duration::from_secs(12), ..plan.line };
+        let (pause, idle) = (Duration::from_millis(20), Duration::ZERO);
+        Self { pause, idle, line, changes: false, trouble: 0, thaws: 0, keep: KEPT, ..plan }
     }
 
     /// Hosts that stand still just when their writes are on the way for long; then others have their logs for a moment.
     pub(super) fn thaws(seed: u64) -> Self {
         let (pause, idle) = (Duration::from_millis(20), Duration::from_secs(8));
-        Self { pause, idle, logs: MANY, thaws: 12, trouble: 3, keep: KEPT, ..Self::of(seed) }
+        Self { pause, idle, logs: MANY, thaws: 12, changes: false, trouble: 3, keep: KEPT, ..Self::of(seed) }
     }
 
     /// Of most writes a part is lost, and owners change before they can write them again.
@@ -100,7 +104,12 @@ impl Plan {
         Self { dropped: [40, 60], idle, pause: Duration::from_millis(400), ..plan }
     }
 
-    /// The same, and everything is soon past its time.
+    /// The same for longer, and most owners are gone before they move a mark that they found.
+    pub(super) fn forgetful(seed: u64) -> Self {
+        Self { storm: Duration::from_secs(300), idle: Duration::from_secs(20), ..Self::torn(seed) }
+    }
+
+    /// As torn, and everything is soon past its time.
     pub(super) fn expiring(seed: u64) -> Self {
         let (keep, storm) =
             (Duration::from_millis(1_000 + dice(seed).below(3_000)), Duration::from_secs(150));

@@ -31,6 +31,7 @@ impl World {
         while self.now() < ends && !self.is_wrong() {
             self.revive();
             match self.dice.below(100) {
+                _ if !self.plan().changes => {}
                 0..35 => self.change_weather(),
                 35..60 => self.change_line(),
                 60..70 => self.still_replica(),
@@ -85,11 +86,11 @@ impl World {
     /// What a host has sent is on its way for long, and it stands still until all that has been answered.
     fn thaw(&mut self) {
         let host = pick(&self.dice, HOSTS);
-        let slow = ms(11_000);
+        let slow = ms(12_000);
         self.replicas.over(host).set_way(Way { slow, ..Way::default() });
         self.pass(ms(100) + self.dice.jitter(ms(300)));
         self.replicas.over(host).set_way(self.plan().line);
-        self.stand_still(host, ms(6_000) + self.dice.jitter(ms(5_000)), false);
+        self.stand_still(host, ms(8_000) + self.dice.jitter(ms(5_000)), false);
     }
 
     /// Among the replicas.

@@ -18,7 +18,7 @@ const STEP: Duration = Duration::from_millis(5);
 /// How far the clocks of coordinators are apart, at most.
 const COORDINATORS_APART: Duration = Duration::from_secs(3);
 /// How long after the storm everything has arrived that still will.
-const ARRIVED: Duration = Duration::from_secs(12);
+const ARRIVED: Duration = Duration::from_secs(13);
 /// How long it may take until every log is open in a process that comes alone.
 const OPENED_WITHIN: Duration = Duration::from_secs(60);
 
