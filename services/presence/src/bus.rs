@@ -1,5 +1,7 @@
 //! The bus door: sessions, subscriptions and events come in; frames, updates and subscriptions go out.
 
+use std::time::Duration;
+
 use dialtone_attach::SessionKey;
 use dialtone_bus::{Bus, BusError, Fan, Subscription, subjects};
 use dialtone_chassis::Chassis;
@@ -39,6 +41,11 @@ impl Out {
     /// Whether a user is another process's. It was this one's, or will be, and who says so may have heard too early.
     pub(crate) fn is_elsewhere(&self, user: UserId, own: &NodeId) -> bool {
         self.shards.node_of("presence", user).is_some_and(|node| node != *own)
+    }
+
+    /// Since when nobody has moved between processes.
+    pub(crate) fn unmoved_since(&self) -> Option<Duration> {
+        self.shards.since("presence")
     }
 
     /// What is lost is repaired by the beats.

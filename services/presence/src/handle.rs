@@ -1,11 +1,10 @@
 //! What presence does, in its own words.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use dialtone_chassis::{Chassis, Error};
-use dialtone_shards::{Hive, Shards};
-use dialtone_vocab::{Reason, UnixMillis, UserId};
+use dialtone_shards::Hive;
+use dialtone_vocab::{Reason, UserId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::bus::Out;
@@ -24,40 +23,7 @@ pub(crate) struct Shared {
     /// Peers in a table.
     pub(crate) table: usize,
     pub(crate) asks: mpsc::Sender<Question>,
-    pub(crate) moves: Moves,
     pub(crate) out: Out,
-}
-
-/// When users last moved between processes, or this one began. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Moves(Arc<AtomicU64>);
-
-impl Moves {
-    /// Begins now, and follows the membership.
-    pub(crate) fn follow(chassis: &Chassis, shards: &Shards) -> Self {
-        let moves = Self(Arc::new(AtomicU64::new(chassis.clock.now().0)));
-        let (followed, chassis_of, mut shards) = (moves.clone(), chassis.clone(), shards.clone());
-        chassis.tasks.spawn("presence moves", async move {
-            let stop = chassis_of.tasks.stop_token();
-            let mut nodes = shards.nodes("presence");
-            loop {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = shards.changed() => {}
-                }
-                let before = std::mem::replace(&mut nodes, shards.nodes("presence"));
-                if before != nodes {
-                    followed.0.store(chassis_of.clock.now().0, Ordering::Relaxed);
-                }
-            }
-        });
-        moves
-    }
-
-    pub(crate) fn last(&self) -> UnixMillis {
-        UnixMillis(self.0.load(Ordering::Relaxed))
-    }
 }
 
 /// What may `viewer` see of these?

@@ -78,7 +78,6 @@ pub async fn start(
         store,
         table: config.table_peers.clamp(1, limits::TABLE_MAX) as usize,
         asks,
-        moves: handle::Moves::follow(chassis, shards),
         out: bus::Out::new(bus, shards),
     };
     let hive = Hive::start(chassis, "presence", shared).await;

@@ -273,8 +273,9 @@ impl State {
     }
 }
 
-/// The time that who is attached is measured by. All times of presence are the wall's: when that is set everybody may seem
-/// gone until the next beat, and the grace before "offline" is longer than that.
+/// The time that who is attached is measured by. All times of presence are the wall's: when that is set ahead everybody may
+/// seem gone until the next beat, and the grace before "offline" is longer than that; set back, whoever is gone seems to be
+/// there for as long.
 fn heard(now: UnixMillis) -> Duration {
     Duration::from_millis(now.0)
 }

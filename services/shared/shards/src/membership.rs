@@ -29,6 +29,8 @@ struct Members {
     nodes: BTreeMap<String, Vec<NodeId>>,
     /// Where nodes serve other processes, if they do.
     addresses: BTreeMap<NodeId, String>,
+    /// Since when each service has had these nodes.
+    since: BTreeMap<String, Duration>,
 }
 
 /// Who owns which users, as far as this process has heard. Cheap to clone.
@@ -135,6 +137,12 @@ impl Shards {
         }
     }
 
+    /// Since when a service has had the nodes that it has, by [`dialtone_chassis::Clock::boot`]: before that users were
+    /// elsewhere. `None` when none is alive.
+    pub fn since(&self, service: &str) -> Option<Duration> {
+        self.members.borrow().since.get(service).copied()
+    }
+
     /// The internal URL of a live node; `None` when it has none.
     pub fn address(&self, node: &NodeId) -> Option<String> {
         self.members.borrow().addresses.get(node).cloned()
@@ -194,6 +202,10 @@ impl Book {
             if is_address(&heard.address) {
                 members.addresses.insert(node.clone(), heard.address.clone());
             }
+        }
+        for (service, nodes) in &members.nodes {
+            let known = self.told.since.get(service).filter(|_| self.told.nodes.get(service) == Some(nodes));
+            members.since.insert(service.clone(), known.copied().unwrap_or(now));
         }
         match self.needed.iter().find(|service| !members.nodes.contains_key(**service)) {
             _ if self.twin.is_some() => self.ready.set_missing(TWIN),
