@@ -410,7 +410,7 @@ impl<'a> Owned<'a> {
     }
 
     fn offer(&mut self) {
-        let now = self.inbound.chassis.clock.now();
+        let now = self.inbound.chassis.clock.boot();
         for (receiver, source) in &mut self.sources {
             let Some(node) = self.inbound.shards.node_of("offline", *receiver) else { continue };
             let Some(due) = source.poll(&node, now) else { continue };
@@ -444,7 +444,7 @@ impl<'a> Owned<'a> {
             return;
         }
         if answers.wait {
-            return source.has_begun(self.inbound.chassis.clock.now());
+            return source.has_begun(self.inbound.chassis.clock.boot());
         }
         if answers.expected
             && let Back::Below { taken } = source.expected(answers.taken)

@@ -19,7 +19,7 @@ use crate::state::Verdict;
 impl Resides {
     /// Offers what is due to every receiver.
     pub(super) fn offer(&mut self) {
-        let now = self.now();
+        let now = self.boot();
         let receivers: Vec<_> = self
             .state
             .sources
@@ -78,7 +78,7 @@ impl Resides {
             return;
         }
         if answers.wait {
-            let now = self.now();
+            let now = self.boot();
             return self
                 .state
                 .sources

@@ -32,10 +32,10 @@ impl Resides {
         let cursor = attach.cursor.clone().unwrap_or_default();
         let known = cursor.log_id == self.log.id().as_bytes();
         let listener = Listener { fates_from: known.then_some(cursor.idx.saturating_add(1)) };
-        if self.attached.attach(key.clone(), attach, self.boot(), listener) == Joined::Stale {
+        if !self.may_tell().await {
             return;
         }
-        if !self.may_tell().await {
+        if self.attached.attach(key.clone(), attach, self.boot(), listener) == Joined::Stale {
             return;
         }
         let attached = bus::Attached {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
-use dialtone_vocab::{NodeId, UnixMillis};
+use dialtone_vocab::NodeId;
 
 use crate::limits::{OFFER_ENTRIES, OFFER_RETRY, OFFER_RETRY_MOST};
 
@@ -47,7 +47,8 @@ struct Flight {
     prev: u64,
     last: u64,
     missing: BTreeSet<u64>,
-    again_at: UnixMillis,
+    /// By a clock that nobody sets, else a step back would silence it for as long.
+    again_at: Duration,
 }
 
 /// What one log has to offer one receiver.
@@ -87,7 +88,7 @@ impl Source {
 
     /// What to offer the node `to`, where the receiver is, now: the next batch if none is under way, or the one under way
     /// from its first missing answer if there was silence for too long, or it went to another node.
-    pub fn poll(&mut self, to: &NodeId, now: UnixMillis) -> Option<Offer> {
+    pub fn poll(&mut self, to: &NodeId, now: Duration) -> Option<Offer> {
         if let Some(flight) = &self.flight {
             if flight.to != *to {
                 self.wait = OFFER_RETRY;
@@ -106,7 +107,7 @@ impl Source {
         let (first, last) = (*positions.first()?, *positions.last()?);
         let prev = self.before(first);
         let missing = positions.iter().copied().collect();
-        self.flight = Some(Flight { to: to.clone(), prev, last, missing, again_at: now.plus(self.wait) });
+        self.flight = Some(Flight { to: to.clone(), prev, last, missing, again_at: now + self.wait });
         Some(Offer { settled: self.durable, prev, positions })
     }
 
@@ -117,10 +118,10 @@ impl Source {
 
     /// Whoever has the receiver now has just begun and can't answer for everything yet: the batch under way is offered
     /// again soon, however long the silence was before.
-    pub fn has_begun(&mut self, now: UnixMillis) {
+    pub fn has_begun(&mut self, now: Duration) {
         self.wait = OFFER_RETRY;
         if let Some(flight) = &mut self.flight {
-            flight.again_at = flight.again_at.min(now.plus(OFFER_RETRY));
+            flight.again_at = flight.again_at.min(now + OFFER_RETRY);
         }
     }
 
@@ -200,10 +201,10 @@ impl Source {
 mod tests {
     use super::*;
 
-    const NOW: UnixMillis = UnixMillis(1_000);
+    const NOW: Duration = Duration::from_secs(1);
 
     /// When a batch under way is offered again.
-    fn again_at(source: &Source) -> Option<UnixMillis> {
+    fn again_at(source: &Source) -> Option<Duration> {
         source.flight.as_ref().map(|flight| flight.again_at)
     }
 
@@ -249,16 +250,20 @@ mod tests {
         assert_eq!(source.poll(&here(), now), offer(0, 0, &[1, 2, 3]));
         assert!(source.answered(1));
         for wait in [500, 1_000, 2_000, 4_000, 8_000, 8_000] {
-            assert_eq!(again_at(&source), Some(UnixMillis(now.0 + wait)));
-            now.0 += wait - 1;
+            assert_eq!(again_at(&source), Some(now + Duration::from_millis(wait)));
+            now += Duration::from_millis(wait - 1);
             assert_eq!(source.poll(&here(), now), None);
-            now.0 += 1;
+            now += Duration::from_millis(1);
             assert_eq!(source.poll(&here(), now), offer(0, 1, &[2, 3]));
         }
         assert!(source.answered(2));
-        now.0 += 8_000;
+        now += Duration::from_millis(8_000);
         assert_eq!(source.poll(&here(), now), offer(0, 2, &[3]));
-        assert_eq!(again_at(&source), Some(UnixMillis(now.0 + 1_000)), "an answer shortens the wait again");
+        assert_eq!(
+            again_at(&source),
+            Some(now + Duration::from_millis(1_000)),
+            "an answer shortens the wait again"
+        );
     }
 
     #[test]
@@ -267,19 +272,19 @@ mod tests {
         let mut now = NOW;
         for wait in [500, 1_000, 2_000] {
             assert_eq!(source.poll(&here(), now), offer(0, 0, &[1]));
-            now.0 += wait;
+            now += Duration::from_millis(wait);
         }
         let there = NodeId::new("there");
         assert_eq!(source.poll(&there, now), offer(0, 0, &[1]));
-        assert_eq!(again_at(&source), Some(now.plus(OFFER_RETRY)));
+        assert_eq!(again_at(&source), Some(now + OFFER_RETRY));
         for wait in [500, 1_000, 2_000] {
-            now.0 += wait;
+            now += Duration::from_millis(wait);
             assert_eq!(source.poll(&there, now), offer(0, 0, &[1]));
         }
         source.has_begun(now);
-        assert_eq!(again_at(&source), Some(now.plus(OFFER_RETRY)));
-        source.has_begun(now.plus(OFFER_RETRY));
-        assert_eq!(again_at(&source), Some(now.plus(OFFER_RETRY)), "never later");
+        assert_eq!(again_at(&source), Some(now + OFFER_RETRY));
+        source.has_begun(now + OFFER_RETRY);
+        assert_eq!(again_at(&source), Some(now + OFFER_RETRY), "never later");
     }
 
     #[test]
@@ -295,7 +300,7 @@ mod tests {
         source.add(4);
         assert_eq!(source.poll(&here(), NOW), offer(0, 3, &[4]));
         source.mark_written(2);
-        assert_eq!(source.poll(&here(), NOW.plus(OFFER_RETRY)), offer(2, 3, &[4]));
+        assert_eq!(source.poll(&here(), NOW + OFFER_RETRY), offer(2, 3, &[4]));
         assert_eq!((source.done(3), source.waiting(), source.is_level()), (Some(3), 1, false));
     }
 

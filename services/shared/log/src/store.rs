@@ -272,6 +272,7 @@ impl LogStore {
 
     /// A whole bucket with its tail, in one query: each replica shows a write with the tail that it moves, or neither. Of
     /// two queries one could see the tail alone, and the write, which nobody had settled, would turn up later.
+    /// (A bucket of more rows than one query brings, carried over and over, is read in pages: there it may.)
     async fn bucket(&self, id: LogId, bucket: u32) -> Result<(Vec<Row>, Option<u64>), LogError> {
         let upper = Bound::Included(entry_key(id, last_of(bucket), Epoch(u64::MAX)));
         let lower = Bound::Included(tail_key(id, bucket));

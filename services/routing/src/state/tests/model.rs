@@ -286,7 +286,8 @@ impl Model {
     fn offer(&mut self) {
         for to in 1..3 {
             let source = self.outbox.sources.get_mut(&user(to));
-            let due = source.and_then(|source| source.poll(&NodeId::new("offline"), self.now));
+            let due = source
+                .and_then(|source| source.poll(&NodeId::new("offline"), Duration::from_millis(self.now.0)));
             let Some(due) = due else { continue };
             let mut prev = due.prev;
             for position in due.positions {

@@ -16,8 +16,8 @@ pub(crate) const OWNER: [u8; 16] = [7; 16];
 const ALPHA: Schema = Schema { service: "alpha", tables: &TABLES, version: 1 };
 /// How long a process may take to own what it is to own: it listens first, and waits for a lease to run out.
 const OWNED_WITHIN: Duration = Duration::from_secs(30);
-/// How long one may take to end: a busy server takes back a thousand shards a few at a time.
-const LEFT_WITHIN: Duration = Duration::from_secs(60);
+/// How long one may take to end.
+const LEFT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A store that nobody else has, and the bus of its processes.
 pub(crate) struct Ground {

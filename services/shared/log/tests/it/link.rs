@@ -1,10 +1,11 @@
 //! One log offers to another over a link that loses, repeats and reorders, while both sides die at any moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use dialtone_log::limits::OFFER_RETRY_MOST;
 use dialtone_log::{Back, Offer, Sink, Source, Step};
-use dialtone_vocab::{LogId, NodeId, UnixMillis};
+use dialtone_vocab::{LogId, NodeId};
 use proptest::prelude::*;
 
 const SOURCE: LogId = LogId::new([1; 16]);
@@ -78,7 +79,7 @@ struct Taken {
 
 /// Both sides: what is on disk, and what is in memory and lost with the process.
 struct World {
-    now: UnixMillis,
+    now: Duration,
     link: Vec<Frame>,
     // The offering side.
     log: Vec<u64>,
@@ -98,7 +99,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            now: UnixMillis(0),
+            now: Duration::ZERO,
             link: Vec::new(),
             log: Vec::new(),
             mark: 0,
@@ -147,7 +148,7 @@ impl World {
                 self.begin_source(self.mark);
             }
             Op::SinkDies => self.begin_sink(),
-            Op::Wait { ms } => self.now.0 += ms,
+            Op::Wait { ms } => self.now += Duration::from_millis(ms),
             Op::SinkIsPutBack { lacks } => {
                 self.taken.truncate(self.taken.len().saturating_sub(lacks));
                 self.lost = true;
