@@ -142,7 +142,17 @@ async fn tell_facts(lot: u8, chassis: Chassis, bus: Bus, store: Store) {
     }
 }
 
-/// Whether all that was there was taken. One that is not taken keeps no other from being told.
+/// What became of a fact.
+#[derive(PartialEq)]
+enum Told {
+    /// Nothing is left of it.
+    Taken,
+    NotYet,
+    /// Nobody is there to take one: the others need not be tried now.
+    Nobody,
+}
+
+/// Whether all that was there was taken. One that is not taken keeps the others waiting, and no other lot.
 async fn tell_lot(lot: u8, chassis: &Chassis, bus: &Bus, store: &Store) -> bool {
     let (mut all, mut last) = (true, None);
     loop {
@@ -154,7 +164,11 @@ async fn tell_lot(lot: u8, chassis: &Chassis, bus: &Bus, store: &Store) -> bool 
             }
         };
         for (key, value) in &rows {
-            all &= tell_fact(key, value, chassis, bus, store).await;
+            match tell_fact(key, value, chassis, bus, store).await {
+                Told::Taken => {}
+                Told::NotYet => all = false,
+                Told::Nobody => return false,
+            }
         }
         match rows.last() {
             Some((key, _)) if rows.len() == FACT_BATCH => last = Some(key.clone()),
@@ -163,20 +177,19 @@ async fn tell_lot(lot: u8, chassis: &Chassis, bus: &Bus, store: &Store) -> bool 
     }
 }
 
-/// Whether nothing is left of a fact.
-async fn tell_fact(key: &[u8], value: &[u8], chassis: &Chassis, bus: &Bus, store: &Store) -> bool {
+async fn tell_fact(key: &[u8], value: &[u8], chassis: &Chassis, bus: &Bus, store: &Store) -> Told {
     let told = async {
-        let Some(fact) = store.fact(key, value, chassis.clock.now()).await? else { return Ok(true) };
+        let Some(fact) = store.fact(key, value, chassis.clock.now()).await? else { return Ok(Told::Taken) };
         let asked = bus.request::<_, FactTaken>(&subjects::contacts_fact(), fact, FACT_WITHIN).await;
         if let Err(error) = asked {
             tracing::debug!(%error, "a fact was not taken yet");
-            return Ok(false);
+            return Ok(if error == BusError::NoResponder { Told::Nobody } else { Told::NotYet });
         }
-        store.drop_fact(key).await.map(|()| true)
+        store.drop_fact(key).await.map(|()| Told::Taken)
     };
     told.await.unwrap_or_else(|error: StoreError| {
         tracing::warn!(%error, "a fact could not be told");
-        false
+        Told::NotYet
     })
 }
 
