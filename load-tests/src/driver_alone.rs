@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dialtone_chassis::Chassis;
 use futures::future::try_join_all;
+use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
@@ -56,6 +57,18 @@ pub(crate) async fn measure(
     let session = Arc::new(SessionBuilder::new().known_node(server).build().await.context("a CQL server")?);
     let replicas = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}";
     session.query_unpaged(format!("CREATE KEYSPACE {keyspace} WITH replication = {replicas}"), ()).await?;
+    let measured = write_rows(chassis, server, &session, &keyspace, (under_way, body, seconds)).await;
+    session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await?;
+    measured
+}
+
+async fn write_rows(
+    chassis: &Chassis,
+    server: &str,
+    session: &Arc<Session>,
+    keyspace: &str,
+    (under_way, body, seconds): (u32, u32, u32),
+) -> Result<DriverAlone> {
     let made = format!("CREATE TABLE {keyspace}.row (p blob, c blob, v blob, PRIMARY KEY (p, c))");
     session.query_unpaged(made, ()).await?;
     let mut insert =
@@ -90,7 +103,6 @@ pub(crate) async fn measure(
     }
     let took = (chassis.clock.instant() - began).as_secs_f64();
     let burnt = Cpu::of(&watched)?.since(&before);
-    session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await?;
     let (rows, times) = (all.count(), all.quantiles());
     Ok(DriverAlone {
         under_way,
@@ -101,12 +113,7 @@ pub(crate) async fn measure(
     })
 }
 
-async fn write(
-    session: &scylla::client::session::Session,
-    insert: &PreparedStatement,
-    row: u64,
-    value: &[u8],
-) -> Result<()> {
+async fn write(session: &Session, insert: &PreparedStatement, row: u64, value: &[u8]) -> Result<()> {
     let partition = (row % SPREAD).to_be_bytes();
     let cluster = (row / SPREAD).to_be_bytes();
     session.execute_unpaged(insert, (&partition[..], &cluster[..], value)).await?;

@@ -130,6 +130,10 @@ impl Report {
         if late > LATE_MS {
             self.void.push(format!("{phase}: the generator was late by {late:.2} ms at p99"));
         }
+        self.judge_others(measured, phase);
+    }
+
+    fn judge_others(&mut self, measured: &Measured, phase: &str) {
         if let Some(share) = others_share(measured).filter(|share| *share > OTHERS_SHARE) {
             self.void.push(format!("{phase}: others burnt {:.0} % of the machine", share * 100.0));
         }
@@ -168,7 +172,8 @@ impl Report {
         self.accepted_per_s = per_second(accepted, stored.seconds);
         self.stored_cpu_s_per_100k = Some(cpu_by_process(stored, accepted));
         self.delivery = None;
-        self.judge(stored, "storing");
+        // The generator was late in this phase alone, which the whole run says already.
+        self.judge_others(stored, "storing");
     }
 
     fn went_wrong(&self) -> bool {

@@ -127,10 +127,11 @@ fn settings(more: &[(&str, String)]) -> Vec<(String, String)> {
 impl Split {
     async fn start(chassis: &Chassis, cql: Option<&str>) -> Result<Self> {
         let folder = tempfile::tempdir().context("a temporary folder")?;
-        let [nats_port, gateway, smpp] = free_ports()?;
+        let ports: [u16; 3 + 2 * SERVICES.len()] = free_ports()?;
+        let ([nats_port, gateway, smpp], rest) = ports.split_first_chunk().context("three of them")?;
+        let (internal, ops) = rest.split_at(SERVICES.len());
+        let (nats_port, gateway, smpp) = (*nats_port, *gateway, *smpp);
         let nats = nats(chassis, nats_port).await?;
-        let internal: [u16; SERVICES.len()] = free_ports()?;
-        let ops: [u16; SERVICES.len()] = free_ports()?;
         let mut common = vec![
             ("BUS__URL", format!("nats://{}", local(nats_port))),
             ("GATEWAY__LISTEN", local(gateway)),
@@ -147,7 +148,7 @@ impl Split {
         };
         let addresses: Vec<(String, String)> = SERVICES
             .iter()
-            .zip(&internal)
+            .zip(internal)
             .filter(|(service, _)| dialtone::system::is_called(service))
             .map(|(service, port)| {
                 (format!("INTERNAL__{}", service.to_uppercase()), format!("http://{}", local(*port)))
