@@ -33,6 +33,7 @@ pub struct Batch {
     pub(crate) changes: Vec<(&'static str, Vec<u8>, Change)>,
     pub(crate) wants: Vec<(&'static str, Vec<u8>, Want)>,
     bytes: usize,
+    pub(crate) is_hedged: bool,
 }
 
 impl Batch {
@@ -80,6 +81,14 @@ impl Batch {
         value: impl Into<Vec<u8>>,
     ) -> Self {
         self.want(table, key.into(), Want::Value(Bytes::from(value.into())))
+    }
+
+    /// May be sent to a second CQL server while the first is silent. One of two copies may then come late, after whatever
+    /// is written next: only for rows that take one value ever, or grow. And a copy may be refused because the other one
+    /// was applied: only for whoever looks what is there when it is refused.
+    pub fn hedged(mut self) -> Self {
+        self.is_hedged = true;
+        self
     }
 
     /// The changes and conditions of `other` after these.

@@ -28,6 +28,14 @@ pub const PACE: Duration = Duration::from_millis(2);
 pub const CQL_CONNECT: Duration = Duration::from_secs(5);
 /// How long one request to a CQL server may take, with the driver's own retries, until its outcome counts as unknown.
 pub const CQL_REQUEST: Duration = Duration::from_secs(2);
+/// How long a CQL server waits for the replicas that it asked for a row until it asks another.
+pub const CQL_OTHER: Duration = Duration::from_millis(50);
+/// How long a read, or a hedged write, waits for one CQL server until a second is asked as well.
+pub const CQL_SECOND: Duration = Duration::from_millis(300);
+/// How often a CQL server is asked whether it is alive, on every connection; of less than this the driver warns.
+pub const CQL_ALIVE_EVERY: Duration = Duration::from_millis(1_100);
+/// How long it may owe the answer to that; then the connection is closed, and others are asked until there is a new one.
+pub const CQL_SILENCE: Duration = Duration::from_millis(1_500);
 /// How long making a keyspace or a table may take.
 pub const CQL_SCHEMA: Duration = Duration::from_secs(30);
 /// Statements of one room that are prepared at the same time.

@@ -21,12 +21,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use ::scylla::client::execution_profile::ExecutionProfile;
+use ::scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use ::scylla::client::session::Session;
 use ::scylla::client::session_builder::SessionBuilder;
 use ::scylla::deserialize::row::{ColumnIterator, DeserializeRow};
 use ::scylla::errors::{DeserializationError, TypeCheckError};
 use ::scylla::frame::response::result::ColumnSpec;
+use ::scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use ::scylla::response::query_result::QueryResult;
 use ::scylla::serialize::row::SerializeRow;
 use ::scylla::statement::batch::Batch;
@@ -35,7 +36,7 @@ use ::scylla::statement::{Consistency, SerialConsistency};
 use ::scylla::value::CqlValue;
 
 use crate::StoreError;
-use crate::limits::{CQL_CONNECT, CQL_REQUEST};
+use crate::limits::{CQL_ALIVE_EVERY, CQL_CONNECT, CQL_REQUEST, CQL_SECOND, CQL_SILENCE};
 pub use config::ScyllaConfig;
 use error::{lost, unreached, unread};
 pub(crate) use tables::Tables;
@@ -50,15 +51,17 @@ pub struct Scylla(Arc<Inner>);
 
 struct Inner {
     session: Session,
+    /// How reads are executed, and hedged writes: by two servers, if the first is silent.
+    hedged: ExecutionProfileHandle,
     config: ScyllaConfig,
 }
 
 /// How a statement is to be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A read at LOCAL_QUORUM, tried again by the driver.
+    /// A read at LOCAL_QUORUM, tried again by the driver, at a second server already while the first is silent.
     Read,
-    /// A read that sees every conditional write before it: at LOCAL_SERIAL.
+    /// The same for a read that sees every conditional write before it: at LOCAL_SERIAL.
     SerialRead,
     /// A write at LOCAL_QUORUM that may be applied twice without harm: tried again by the driver.
     Write,
@@ -76,14 +79,24 @@ impl Scylla {
     /// # Errors
     /// [`StoreError::BadFile`] for files that can't be read, [`StoreError::Unreachable`].
     pub async fn connect(config: &ScyllaConfig) -> Result<Self, StoreError> {
+        Self::connect_reading(config, Consistency::LocalQuorum).await
+    }
+
+    async fn connect_reading(config: &ScyllaConfig, at: Consistency) -> Result<Self, StoreError> {
         let profile = ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
             .request_timeout(Some(CQL_REQUEST))
             .build();
+        let second = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: CQL_SECOND };
+        let hedged =
+            profile.to_builder().consistency(at).speculative_execution_policy(Some(Arc::new(second)));
+        let hedged = hedged.build().into_handle();
         let mut builder = SessionBuilder::new()
             .known_nodes(&config.nodes)
             .connection_timeout(CQL_CONNECT)
+            .keepalive_interval(CQL_ALIVE_EVERY)
+            .keepalive_timeout(CQL_SILENCE)
             .default_execution_profile_handle(profile.into_handle());
         if !config.data_center.is_empty() {
             builder = builder.prefer_datacenter(config.data_center.clone());
@@ -95,7 +108,7 @@ impl Scylla {
             builder = builder.tls_context(Some(tls));
         }
         let session = builder.build().await.map_err(|error| unreached(&error))?;
-        Ok(Self(Arc::new(Inner { session, config: config.clone() })))
+        Ok(Self(Arc::new(Inner { session, hedged, config: config.clone() })))
     }
 
     /// Connects and looks for the keyspace; checks what the server is and how it syncs.
@@ -108,6 +121,14 @@ impl Scylla {
         scylla.check_server().await?;
         // Of the session that a process keeps, not of those that only look.
         metrics::tell(Arc::downgrade(&scylla.0));
+        Ok(scylla)
+    }
+
+    /// As [`Scylla::open`], for tests that look at what is there: reads ask all replicas.
+    #[doc(hidden)]
+    pub async fn open_at_all(config: &ScyllaConfig) -> Result<Self, StoreError> {
+        let scylla = Self::connect_reading(config, Consistency::All).await?;
+        scylla.find_keyspace().await?;
         Ok(scylla)
     }
 
@@ -140,10 +161,13 @@ impl Scylla {
         let prepared = self.0.session.prepare(text).await;
         let mut prepared = prepared.map_err(|error| StoreError::Read { why: error.to_string() })?;
         match kind {
-            Kind::Read | Kind::Write => prepared.set_is_idempotent(true),
-            Kind::SerialRead => {
+            Kind::Write => prepared.set_is_idempotent(true),
+            Kind::Read | Kind::SerialRead => {
                 prepared.set_is_idempotent(true);
-                prepared.set_consistency(Consistency::LocalSerial);
+                prepared.set_execution_profile_handle(Some(self.0.hedged.clone()));
+                if kind == Kind::SerialRead {
+                    prepared.set_consistency(Consistency::LocalSerial);
+                }
             }
             Kind::Conditional => prepared.set_is_idempotent(false),
         }
@@ -181,6 +205,19 @@ impl Scylla {
     async fn applied(&self, statement: &Statement, values: impl SerializeRow) -> Result<bool, StoreError> {
         let result = self.0.session.execute_unpaged(&statement.0, values).await;
         applied(result.map_err(|error| lost(&error))?)
+    }
+
+    /// The statement as it is hedged.
+    fn hedged(&self, statement: &Statement) -> Statement {
+        let mut hedged = statement.clone();
+        hedged.0.set_execution_profile_handle(Some(self.0.hedged.clone()));
+        hedged
+    }
+
+    /// The batch as it is hedged.
+    fn hedge(&self, batch: &mut Batch) {
+        batch.set_is_idempotent(true);
+        batch.set_execution_profile_handle(Some(self.0.hedged.clone()));
     }
 
     /// Several writes to one partition as one: applied whole on a replica, or not at all.

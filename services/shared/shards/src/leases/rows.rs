@@ -47,8 +47,9 @@ pub(super) async fn ask(db: &Db, request: Request) -> Answer {
     })
 }
 
+/// A row never is again what it was: a copy that comes late is refused. Who is refused looks.
 async fn commit(db: &Db, batch: Batch) -> Result<Answer, StoreError> {
-    Ok(match db.commit(batch).await? {
+    Ok(match db.commit(batch.hedged()).await? {
         Commit::Applied => Answer::Applied,
         Commit::Refused => Answer::Refused,
     })

@@ -8,7 +8,7 @@ use dialtone_vocab::SHARDS;
 
 use super::tables::table_name;
 use super::{Kind, Scylla, ScyllaConfig, unreached};
-use crate::limits::{CQL_FORGET, CQL_SCHEMA, MIGRATION_LOCK, MIGRATION_TRIES};
+use crate::limits::{CQL_FORGET, CQL_OTHER, CQL_SCHEMA, MIGRATION_LOCK, MIGRATION_TRIES};
 use crate::{Schema, StoreError, Table};
 
 /// The store's own tables.
@@ -185,10 +185,16 @@ impl Scylla {
     /// Every table has the same shape: what is in a value is the room's own business, as with the other engines.
     fn made(&self, room: &Schema, table: &Table) -> String {
         let name = self.own(&table_name(room.service, table.name));
-        let made = format!("CREATE TABLE IF NOT EXISTS {name} (p blob, c blob, v blob, PRIMARY KEY (p, c))");
+        // A replica that stands still is not known to for ten seconds; by default a read that asked it may wait for
+        // longer than anybody waits for the read.
+        let made = format!(
+            "CREATE TABLE IF NOT EXISTS {name} (p blob, c blob, v blob, PRIMARY KEY (p, c)) \
+             WITH speculative_retry = '{}ms'",
+            CQL_OTHER.as_millis()
+        );
         if table.is_churning() {
             // Deletions are read past until they are forgotten: by default after ten days.
-            return format!("{made} WITH gc_grace_seconds = {}", CQL_FORGET.as_secs());
+            return format!("{made} AND gc_grace_seconds = {}", CQL_FORGET.as_secs());
         }
         made
     }

@@ -200,18 +200,24 @@ impl Tables {
             0 => {}
             1 => {
                 if let Some((statement, values)) = writes.pop() {
-                    scylla.run(statement, values).await?;
+                    match batch.is_hedged {
+                        true => scylla.run(&scylla.hedged(statement), values).await?,
+                        false => scylla.run(statement, values).await?,
+                    }
                 }
             }
             _ => {
                 let kind = if partitions.len() == 1 { BatchType::Unlogged } else { BatchType::Logged };
-                let (mut batch, mut all) = (CqlBatch::new(kind), Vec::with_capacity(writes.len()));
-                batch.set_is_idempotent(true);
+                let (mut cql, mut all) = (CqlBatch::new(kind), Vec::with_capacity(writes.len()));
+                cql.set_is_idempotent(true);
+                if batch.is_hedged {
+                    scylla.hedge(&mut cql);
+                }
                 for (statement, values) in writes {
-                    batch.append_statement(statement.0.clone());
+                    cql.append_statement(statement.0.clone());
                     all.push(values);
                 }
-                scylla.batch(batch, all).await?;
+                scylla.batch(cql, all).await?;
             }
         }
         Ok(Commit::Applied)
@@ -240,6 +246,9 @@ impl Tables {
             rows.entry((table, key)).or_default().to = Some(value);
         }
         let (mut cql, mut all) = (CqlBatch::new(BatchType::Unlogged), Vec::with_capacity(rows.len()));
+        if batch.is_hedged {
+            self.0.scylla.hedge(&mut cql);
+        }
         for ((table, key), row) in rows {
             let (declared, statements) = self.of(table)?;
             let (partition, rest) = declared.split(&key)?;
