@@ -58,6 +58,10 @@ nats action="start":
 cql action="start":
     deploy/local/cql-server {{action}}
 
+# three CQL servers that hold everything three times: start, stop; `deploy/local/cql-nodes` says how to take one away
+cql-nodes action="start":
+    deploy/local/cql-nodes {{action}}
+
 # every service a process of its own on this machine: up, status, down
 cluster action="up":
     deploy/local/cluster {{action}}
@@ -66,6 +70,6 @@ cluster action="up":
 certs folder="target/certs":
     deploy/local/certs {{folder}}
 
-# the cluster restarted and killed process by process under load; needs DIALTONE_TEST_CQL, a nats-server and an idle machine
+# the cluster restarted and killed process by process, and its CQL replicas, under load; needs DIALTONE_TEST_CQL, a nats-server and an idle machine
 cluster-tests:
     DIALTONE_TEST_CLUSTER=1 cargo test -p dialtone --test it cluster -- --nocapture

@@ -1,7 +1,9 @@
 //! Dialtone as a cluster: thirteen processes over a real nats-server and a real CQL server, in real time. Every process
-//! is restarted, and killed, while phones write to each other; afterwards each accepted message was shown once and in
-//! order, and nobody was logged out. What the measured times were is said on stderr.
+//! is restarted, and killed, while phones write to each other, and so is every replica of the store; afterwards each
+//! accepted message was shown once and in order, all that was told is in the logs, and nobody was logged out. What the
+//! measured times were is said on stderr.
 
+pub(crate) mod at_all;
 mod host;
 pub(crate) mod load;
 mod seen;
@@ -9,6 +11,7 @@ mod seen;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use dialtone_testkit::{CQL_NODES, CqlNodes};
 use host::{Cluster, NAMES};
 use load::{Load, gateway_of};
 
@@ -19,6 +22,12 @@ use crate::process::{dialtone, outcome};
 const OWNER_WITHIN: Duration = Duration::from_secs(20);
 /// How long when another is, which is started again meanwhile.
 const OTHER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long when a replica of the store is away.
+const REPLICA_WITHIN: Duration = Duration::from_secs(20);
+
+/// Something done to a replica.
+type Change = fn(&CqlNodes, u8);
 
 /// Says straight to the terminal: the test runner keeps what passes to itself.
 fn say(line: &str) {
@@ -61,8 +70,7 @@ fn no_restart_of_a_process_is_noticed_but_as_a_reconnect() {
         wrongs.extend(reconnects(&load, name, &connects));
         wrongs.extend(load.told_offline(name));
     }
-    wrongs.extend(load.end());
-    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
+    end(&cluster, load, wrongs);
 }
 
 #[test]
@@ -88,7 +96,54 @@ fn no_message_is_lost_whichever_process_is_killed() {
         say(&format!("{name} killed: all flows {flows}; the slowest message took {slowest:.1?}"));
         wrongs.extend(load.told_offline(name));
     }
-    wrongs.extend(load.end());
+    end(&cluster, load, wrongs);
+}
+
+#[test]
+fn no_replica_of_three_is_missed() {
+    let mut nodes = None;
+    let start = || nodes.insert(CqlNodes::start()).store();
+    let Some(cluster) = Cluster::up_over_nodes("each of three replicas away in turn", start) else { return };
+    let nodes = nodes.as_ref().expect("started");
+    let load = cluster.load();
+    let mut wrongs = Vec::new();
+    // While a replica is away, what a process has moves to others, and back.
+    for (node, name) in CQL_NODES.into_iter().zip(["offline-1", "routing-2", "presence-3"]) {
+        let away: [(&str, Change, Change); 2] = [
+            ("stands still", CqlNodes::pause, CqlNodes::resume),
+            ("is killed", CqlNodes::kill, CqlNodes::revive),
+        ];
+        for (how, goes, is_back) in away {
+            let what = format!("replica {node} {how}");
+            let gone = Instant::now();
+            goes(nodes, node);
+            let flows = flows_again(&load, &what, gone, &mut wrongs);
+            if flows.is_some_and(|flows| flows > REPLICA_WITHIN) {
+                wrongs.push(format!("{what}: messages stopped for {flows:.1?}"));
+            }
+            let began = Instant::now();
+            cluster.run(&["restart", name]);
+            let ready = Instant::now();
+            flows_again(&load, name, ready, &mut wrongs);
+            is_back(nodes, node);
+            flows_again(&load, &format!("{what} no more"), Instant::now(), &mut wrongs);
+            let flows = flows.map_or_else(|| "never".to_owned(), |flows| format!("after {flows:.1?}"));
+            say(&format!("{what}: all flows {flows}; {name} restarted meanwhile in {:.1?}", ready - began));
+            say(&format!("{what}: the slowest message took {:.1?}", load.slowest_since(gone)));
+            wrongs.extend(load.told_offline(&what));
+        }
+    }
+    end(&cluster, load, wrongs);
+}
+
+/// Nothing was wrong, and all that was told is there.
+fn end(cluster: &Cluster, load: Load, mut wrongs: Vec<String>) {
+    let (wrong, told) = load.end();
+    wrongs.extend(wrong);
+    let missing = cluster.missing(&told);
+    let count: usize = told.iter().map(|told| told.accepted.len() + told.shown.len()).sum();
+    say(&format!("told: {count} entries; missing in the logs at ALL: {}", missing.len()));
+    wrongs.extend(missing);
     assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
 }
 

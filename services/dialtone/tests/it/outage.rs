@@ -8,6 +8,7 @@ use dialtone_store::limits::CQL_REQUEST;
 use dialtone_testkit::{CqlProxy, CqlStore, Fault, free_port};
 use tokio::runtime::Runtime;
 
+use crate::cluster::at_all::missing;
 use crate::cluster::load::Load;
 use crate::process::{Serving, dialtone, outcome};
 
@@ -63,7 +64,8 @@ fn a_cql_server_that_goes_or_is_slow_is_waited_out_and_nothing_is_lost() {
         assert!(load.flows_since(Instant::now()).is_some(), "{how}: {:?}", serving.said());
     }
     assert!(proxy.hits() > 0, "nothing was slow");
-    let wrongs = load.end();
+    let (mut wrongs, told) = load.end();
+    wrongs.extend(runtime.block_on(missing(&store.config, &told)));
     assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
     assert!(serving.stop(), "it ends in order");
     runtime.block_on(store.remove());

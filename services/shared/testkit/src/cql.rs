@@ -31,9 +31,13 @@ pub struct CqlStore {
 impl CqlStore {
     /// A name for a keyspace with nothing behind it yet; `None` as [`cql_nodes`].
     pub fn name(what: &str) -> Option<Self> {
-        let nodes = cql_nodes(what)?;
+        Some(Self::on(cql_nodes(what)?))
+    }
+
+    /// The same, on these.
+    pub(crate) fn on(nodes: Vec<String>) -> Self {
         let keyspace = format!("t{:016x}", Chassis::real(NodeId::new("test")).rng.u64());
-        Some(Self { config: ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() } })
+        Self { config: ScyllaConfig { nodes, keyspace, ..ScyllaConfig::default() } }
     }
 
     /// One with the tables of these rooms; `None` as [`cql_nodes`]. One is made at a time: a server makes one table at a

@@ -4,10 +4,12 @@
 //! repository ──files()──► (path, text) … ──Manifest::parse()──► who depends on whom ──► tests/tidy.rs
 //! ```
 //! Everything here is for tests: what can't be read is a panic that names the file. [`Nats`] and
-//! [`CqlStore`] are real servers for tests that want one, [`CqlProxy`] is one with faults.
+//! [`CqlStore`] are real servers for tests that want one, [`CqlNodes`] are three of which one
+//! may be away, [`CqlProxy`] is one with faults.
 
 mod cql;
 mod cql_frame;
+mod cql_nodes;
 mod cql_proxy;
 mod every_store;
 mod nats;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use cql::{CqlStore, cql_nodes};
 pub use cql_frame::{CQL_MESSAGE, CqlError};
+pub use cql_nodes::{CQL_NODES, CqlNodes};
 pub use cql_proxy::{CqlProxy, Fault};
 #[doc(hidden)]
 pub use every_store::TempDir;

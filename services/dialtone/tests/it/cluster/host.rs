@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dialtone_testkit::{CqlStore, Nats, may_be_cluster, repository};
 use tempfile::TempDir;
 
+use super::at_all::{Told, missing};
 use super::load::Load;
 use crate::process::outcome;
 
@@ -53,11 +54,24 @@ impl Cluster {
 
     /// As [`Cluster::up`], with settings of every process over those of the script: their environment names, and values.
     pub(crate) fn up_with(what: &str, settings: &[(&str, &'static str)]) -> Option<Self> {
+        Self::up_over(what, settings, || CqlStore::name(what))
+    }
+
+    /// As [`Cluster::up`], over the three CQL servers that `start` starts, if they are wanted.
+    pub(crate) fn up_over_nodes(what: &str, start: impl FnOnce() -> CqlStore) -> Option<Self> {
+        Self::up_over(what, &[], || Some(start()))
+    }
+
+    fn up_over(
+        what: &str,
+        settings: &[(&str, &'static str)],
+        store: impl FnOnce() -> Option<CqlStore>,
+    ) -> Option<Self> {
         if !may_be_cluster(what) {
             return None;
         }
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = CqlStore::name(what)?;
+        let store = store()?;
         let nats = Nats::find(what)?;
         let home = tempfile::tempdir().expect("a folder");
         let cluster = Self {
@@ -86,6 +100,13 @@ impl Cluster {
     /// Phones that write to each other by both gateways.
     pub(crate) fn load(&self) -> Load {
         Load::begin([0, 1].map(|nth| self.gateway(nth)), &self.handsets())
+    }
+
+    /// What of all that phones were told its logs lack, read from all replicas.
+    pub(crate) fn missing(&self, told: &[Told]) -> Vec<String> {
+        let store = self.store.as_ref().expect("until the end");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(missing(&store.config, told))
     }
 
     /// The folder of its logs.

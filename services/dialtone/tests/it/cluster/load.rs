@@ -15,6 +15,7 @@ use dialtone_vocab::{NodeId, UserId};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+use super::at_all::Told;
 use super::seen::Seen;
 use crate::weather::content;
 
@@ -37,6 +38,7 @@ pub(crate) fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
 /// The phones, online and writing.
 pub(crate) struct Load {
     runtime: Runtime,
+    users: Vec<UserId>,
     phones: Vec<Shared>,
     sessions: Vec<Session>,
     is_ending: Arc<AtomicBool>,
@@ -68,16 +70,16 @@ impl Load {
             }
             (users, sessions)
         });
-        let load = Self { runtime, phones, sessions, is_ending: Arc::default() };
+        let load = Self { runtime, users, phones, sessions, is_ending: Arc::default() };
         load.wait("all connected", |seen| seen.connects > 0);
         for (place, session) in load.sessions.iter().enumerate() {
-            load.runtime.block_on(session.watch(1, &[users[peer_of(place)]])).expect("open");
+            load.runtime.block_on(session.watch(1, &[load.users[peer_of(place)]])).expect("open");
         }
         load.wait("all seen online", |seen| seen.peer_was_online);
         load.phones.iter().for_each(|phone| lock(phone).offline_told.clear());
         for (place, session) in load.sessions.iter().enumerate() {
             let (own, is_ending) = (load.phones[place].clone(), load.is_ending.clone());
-            let sending = send(session.clone(), own, users[peer_of(place)], is_ending);
+            let sending = send(session.clone(), own, load.users[peer_of(place)], is_ending);
             load.runtime.spawn(sending);
         }
         assert!(load.flows_since(Instant::now()).is_some(), "nothing arrives before anything has happened");
@@ -155,8 +157,9 @@ impl Load {
         told.collect()
     }
 
-    /// Ends the sending, waits until everything that was accepted is shown, and says what is wrong.
-    pub(crate) fn end(self) -> Vec<String> {
+    /// Ends the sending, waits until everything that was accepted is shown, and says what is wrong, and what the phones
+    /// were told.
+    pub(crate) fn end(self) -> (Vec<String>, Vec<Told>) {
         self.is_ending.store(true, Ordering::Relaxed);
         let began = Instant::now();
         let is_done = || (0..PHONES).all(|place| self.is_through(place));
@@ -171,10 +174,12 @@ impl Load {
             wrongs.into_iter().map(move |wrong| format!("phone {place}: {wrong}"))
         });
         let wrongs = wrongs.collect();
+        let told = self.users.iter().zip(&self.phones).map(|(user, phone)| lock(phone).told(*user));
+        let told = told.collect();
         for session in self.sessions {
             self.runtime.block_on(session.close());
         }
-        wrongs
+        (wrongs, told)
     }
 
     fn is_through(&self, sender: usize) -> bool {
@@ -237,7 +242,7 @@ async fn follow(mut events: mpsc::Receiver<Event>, own: Shared, peer: Shared, pe
             }
             Event::Message(message) => {
                 let number = content(message.body).parse().unwrap_or(usize::MAX);
-                lock(&own).shows(number);
+                lock(&own).shows(message.idx, number);
             }
             Event::Presence(presence) => {
                 let is_peer = |user: &dialtone_proto::types::v1::UserRef| user.id == peer_id.to_vec();

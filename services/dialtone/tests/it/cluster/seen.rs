@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use dialtone_vocab::UserId;
+
+use super::at_all::Told;
+
 /// How long a user without a session must still look online.
 const GRACE: Duration = Duration::from_secs(14);
 /// How long after its return a peer may still be told to be offline.
@@ -10,6 +14,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(3);
 /// A message shown.
 #[derive(Clone, Copy)]
 pub(crate) struct Shown {
+    /// Place in the inbox.
+    pub(crate) idx: u64,
     /// Its sender's count.
     pub(crate) number: usize,
     /// When it was shown.
@@ -55,8 +61,14 @@ impl Seen {
         self.away_since.get_or_insert_with(Instant::now);
     }
 
-    pub(crate) fn shows(&mut self, number: usize) {
-        self.shown.push(Shown { number, at: Instant::now() });
+    pub(crate) fn shows(&mut self, idx: u64, number: usize) {
+        self.shown.push(Shown { idx, number, at: Instant::now() });
+    }
+
+    /// Where what it saw stands in its user's logs.
+    pub(crate) fn told(&self, user: UserId) -> Told {
+        let shown = self.shown.iter().map(|shown| (shown.idx, shown.number)).collect();
+        Told { user, accepted: self.accepted.iter().copied().collect(), shown }
     }
 
     pub(crate) fn peer_is(&mut self, is_online: bool, may_be_away: bool, is_snapshot: bool) {
@@ -107,7 +119,7 @@ fn what_is_lost_shown_twice_or_out_of_order_is_seen() {
     let now = Instant::now();
     let sender = Seen { sent: vec![now; 3], accepted: vec![(1, 0), (2, 1), (5, 2)], ..Seen::default() };
     let shown = |numbers: &[usize]| Seen {
-        shown: numbers.iter().map(|number| Shown { number: *number, at: now }).collect(),
+        shown: numbers.iter().zip(1..).map(|(number, idx)| Shown { idx, number: *number, at: now }).collect(),
         ..Seen::default()
     };
     assert_eq!(sender.wrongs(&shown(&[0, 1, 2])), Vec::<String>::new());
