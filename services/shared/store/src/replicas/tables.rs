@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dialtone_chassis::Clock;
+use futures::future::{Either, select};
 use tokio::sync::oneshot;
 
 use super::Replicas;
@@ -13,7 +15,7 @@ use super::cells::{Partition, Place};
 use super::cluster::{Answer, Cluster};
 use super::serial::Rests;
 use crate::batch::{Change, Want, table_of};
-use crate::limits::CQL_REQUEST;
+use crate::limits::{CQL_REQUEST, CQL_SECOND};
 use crate::table::Slice;
 use crate::{Batch, Commit, Rows, Schema, StoreError, Table};
 
@@ -101,12 +103,32 @@ impl Tables {
     }
 
     pub(crate) async fn commit(&self, batch: Batch) -> Result<Commit, StoreError> {
-        let committed =
-            if batch.wants.is_empty() { self.write(batch).await } else { self.write_if(batch).await };
+        let committed = if batch.is_hedged { self.hedged(batch).await } else { self.once(batch).await };
         if let Err(StoreError::Unknown { .. }) = committed {
             self.replicas.lock().seen.unknown += 1;
         }
         committed
+    }
+
+    async fn once(&self, batch: Batch) -> Result<Commit, StoreError> {
+        if batch.wants.is_empty() { self.write(batch).await } else { self.write_if(batch).await }
+    }
+
+    /// As the driver does it: asked a second time while the first is silent, and the first answer counts.
+    async fn hedged(&self, batch: Batch) -> Result<Commit, StoreError> {
+        let first = pin!(self.once(batch.clone()));
+        let second = pin!(async {
+            self.clock.sleep(CQL_SECOND).await;
+            self.once(batch).await
+        });
+        let either = async {
+            match select(first, second).await {
+                Either::Left((Err(_), other)) => other.await,
+                Either::Right((Err(_), other)) => other.await,
+                Either::Left((applied, _)) | Either::Right((applied, _)) => applied,
+            }
+        };
+        self.clock.timeout(CQL_REQUEST, either).await.unwrap_or_else(|_| Err(unknown()))
     }
 
     /// Where a batch goes; `None` for an empty one.

@@ -86,7 +86,7 @@ impl Plan {
     /// Writers that are never idle, and now and then a write that is late, while hardly anybody loses its lease by it.
     pub(super) fn unanswered(seed: u64) -> Self {
         let plan = Self::of(seed);
-        let line = Way { late: 2, late_by: Duration::from_secs(12), ..plan.line };
+        let line = Way { late: 10, late_by: Duration::from_secs(12), ..plan.line };
         let (pause, idle) = (Duration::from_millis(20), Duration::ZERO);
         Self { pause, idle, line, changes: false, trouble: 0, thaws: 0, keep: KEPT, ..plan }
     }
