@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::at_all::Told;
+use super::front::before;
 use super::seen::Seen;
 use crate::weather::content;
 
@@ -51,7 +52,10 @@ impl Load {
         let chassis = Chassis::real(NodeId::new("phones"));
         let phones: Vec<Shared> = (0..PHONES).map(|_| Shared::default()).collect();
         let (users, sessions) = runtime.block_on(async {
-            let apis = gateways.map(|url| Api::lazy(&url).expect("a URL"));
+            let listens = gateways.map(|url| url.trim_start_matches("http://").parse().expect("an address"));
+            let [first, second] = listens;
+            let fronts = [before(vec![first, second]).await, before(vec![second, first]).await];
+            let apis = fronts.map(|url| Api::lazy(&url).expect("a URL"));
             let handsets = Handsets::at(handsets).expect("a URL");
             let known = futures::future::join_all(
                 (0..PHONES).map(|place| register(&chassis, &apis[gateway_of(place)], &handsets, place)),
@@ -191,8 +195,8 @@ impl Load {
     }
 }
 
-/// The gateway of a phone: 0 or 1.
-pub(crate) fn gateway_of(place: usize) -> usize {
+/// The gateway that a phone connects to, if it answers: 0 or 1.
+fn gateway_of(place: usize) -> usize {
     place % 2
 }
 
