@@ -1,6 +1,7 @@
 //! What presence does, in its own words.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dialtone_chassis::{Chassis, Error};
 use dialtone_shards::Hive;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// Peers in a table.
     pub(crate) table: usize,
     pub(crate) asks: mpsc::Sender<Question>,
+    /// Since when this process hears of sessions, by the boot clock.
+    pub(crate) began: Duration,
     pub(crate) out: Out,
 }
 

@@ -78,6 +78,7 @@ pub async fn start(
         store,
         table: config.table_peers.clamp(1, limits::TABLE_MAX) as usize,
         asks,
+        began: chassis.clock.boot(),
         out: bus::Out::new(bus, shards),
     };
     let hive = Hive::start(chassis, "presence", shared).await;

@@ -1,7 +1,5 @@
 //! The actor of a user: keeps the pure state, does what it asks for.
 
-use std::time::Duration;
-
 use dialtone_attach::SessionKey;
 use dialtone_chassis::Error;
 use dialtone_proto::bus::v1 as bus;
@@ -55,8 +53,8 @@ impl Resident for User {
         let row = shared.store.status(user).await.map_err(|error| error::store(&error)).ok()?;
         let (chassis, clock) = (&shared.chassis, &shared.chassis.clock);
         let mut state = State::new(user, chassis.node.clone(), row, shared.table, clock.now());
-        let since = shared.out.unmoved_since();
-        let unmoved = since.map_or(Duration::ZERO, |since| clock.boot().saturating_sub(since));
+        let since = shared.out.unmoved_since().map_or(shared.began, |since| since.max(shared.began));
+        let unmoved = clock.boot().saturating_sub(since);
         state.unsure_until(clock.now().plus(UNSURE.saturating_sub(unmoved)));
         Some(Self { shared: shared.clone(), user, state })
     }
