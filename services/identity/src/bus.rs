@@ -143,7 +143,6 @@ async fn tell_facts(lot: u8, chassis: Chassis, bus: Bus, store: Store) {
 }
 
 /// What became of a fact.
-#[derive(PartialEq)]
 enum Told {
     /// Nothing is left of it.
     Taken,

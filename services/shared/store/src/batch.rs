@@ -96,6 +96,7 @@ impl Batch {
         self.changes.extend(other.changes);
         self.wants.extend(other.wants);
         self.bytes += other.bytes;
+        self.is_hedged &= other.is_hedged;
         self
     }
 

@@ -61,7 +61,8 @@ struct Inner {
 enum Kind {
     /// A read at LOCAL_QUORUM, tried again by the driver, at a second server already while the first is silent.
     Read,
-    /// The same for a read that sees every conditional write before it: at LOCAL_SERIAL.
+    /// A read that sees every conditional write before it: at LOCAL_SERIAL. A second server is asked while the first is
+    /// silent, and nothing else is tried again.
     SerialRead,
     /// A write at LOCAL_QUORUM that may be applied twice without harm: tried again by the driver.
     Write,
@@ -124,7 +125,7 @@ impl Scylla {
         Ok(scylla)
     }
 
-    /// As [`Scylla::open`], for tests that look at what is there: reads ask all replicas.
+    /// As [`Scylla::open`], for tests that look at what is there: reads, and what is hedged, ask all replicas.
     #[doc(hidden)]
     pub async fn open_at_all(config: &ScyllaConfig) -> Result<Self, StoreError> {
         let scylla = Self::connect_reading(config, Consistency::All).await?;

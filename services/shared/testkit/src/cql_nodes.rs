@@ -53,21 +53,17 @@ impl CqlNodes {
         self.run(&["revive", &node.to_string()]);
     }
 
-    /// Runs the script, which has to succeed; what it prints. Its servers keep its output open: hence files.
+    /// Runs the script, which has to succeed; what it prints.
     fn run(&self, args: &[&str]) -> String {
-        let (said, told) = (self.home.path().join("said"), self.home.path().join("told"));
-        let file = |path| std::fs::File::create(path).expect("a file");
         let done = Command::new(repository().join("deploy/local/cql-nodes"))
             .args(args)
             .env("DIALTONE_CQL_NODES", self.home.path().join("nodes"))
             .stdin(Stdio::null())
-            .stdout(file(&said))
-            .stderr(file(&told))
-            .status()
+            .output()
             .expect("runs");
-        let text = |path| std::fs::read_to_string(path).expect("a file");
-        assert!(done.success(), "cql-nodes {args:?}: {}", text(&told));
-        text(&said).trim().to_owned()
+        let text = |said: &[u8]| String::from_utf8_lossy(said).trim().to_owned();
+        assert!(done.status.success(), "cql-nodes {args:?}: {}", text(&done.stderr));
+        text(&done.stdout)
     }
 }
 

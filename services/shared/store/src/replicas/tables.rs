@@ -114,7 +114,8 @@ impl Tables {
         if batch.wants.is_empty() { self.write(batch).await } else { self.write_if(batch).await }
     }
 
-    /// As the driver does it: asked a second time while the first is silent, and the first answer counts.
+    /// Asked a second time while the first is silent, and the first answer counts. The driver asks another server, always;
+    /// here it may be the same one.
     async fn hedged(&self, batch: Batch) -> Result<Commit, StoreError> {
         let first = pin!(self.once(batch.clone()));
         let second = pin!(async {
