@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use dialtone_bus::Bus;
 use dialtone_chassis::Chassis;
-use dialtone_log::{Entry, LogKind, LogStore};
+use dialtone_log::{Entry, LogError, LogKind, LogStore};
 use dialtone_proto::log::v1::{InboxEntry, OutboxEntry, inbox_entry, outbox_entry};
 use dialtone_shards::lease::CheckBy;
 use dialtone_shards::{LEASES, Leases, Shards};
 use dialtone_store::scylla::{Scylla, ScyllaConfig};
 use dialtone_store::{Db, Schema, StoreUrl};
-use dialtone_vocab::{NodeId, UnixMillis, UserId};
+use dialtone_vocab::{NodeId, UserId};
 use prost::Message as _;
 
 use crate::weather::content;
+
+/// How long all replicas may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What a user's phone was told: the number of the message at each index.
 pub(crate) struct Told {
@@ -34,12 +39,12 @@ pub(crate) async fn missing(config: &ScyllaConfig, told: &[Told]) -> Vec<String>
     let mut missing = Vec::new();
     for (place, told) in told.iter().enumerate() {
         let user = told.user.as_bytes();
-        let now = chassis.clock.now();
-        let found = read(&outboxes, user, &told.accepted, sent, now).await;
+        let found = read(&outboxes, user, &told.accepted, sent, &chassis).await;
         missing.extend(differences(&told.accepted, &found, &format!("outbox of phone {place}")));
-        let found = read(&inboxes, user, &told.shown, received, now).await;
+        let found = read(&inboxes, user, &told.shown, received, &chassis).await;
         missing.extend(differences(&told.shown, &found, &format!("inbox of phone {place}")));
     }
+    assert!(chassis.tasks.shutdown(PATIENCE).await, "the reader ends");
     missing
 }
 
@@ -47,11 +52,11 @@ pub(crate) async fn missing(config: &ScyllaConfig, told: &[Told]) -> Vec<String>
 async fn logs(chassis: &Chassis, url: &StoreUrl, schema: Schema, kind: LogKind) -> LogStore {
     let bus = Bus::local(chassis);
     let shards = Shards::start(chassis, &bus, &[], &[]).await.expect("subscribes");
-    let open =
-        async |schema| Db::open(url.clone(), schema, chassis).await.expect("the tables of the processes");
-    let leases = Leases::start(chassis, &bus, &shards, open(LEASES).await, CheckBy::Clock, Vec::new()).await;
-    let leases = leases.expect("subscribes");
-    LogStore::new(open(schema).await, kind, Duration::MAX, Some(leases), chassis)
+    let open = async |schema| Db::open(url.clone(), schema, chassis).await;
+    let leases = persistently(chassis, async || open(LEASES).await, |_| true).await;
+    let leases = Leases::start(chassis, &bus, &shards, leases, CheckBy::Clock, Vec::new()).await;
+    let db = persistently(chassis, async || open(schema).await, |_| true).await;
+    LogStore::new(db, kind, Duration::MAX, Some(leases.expect("subscribes")), chassis)
 }
 
 /// The numbers in a log, as far as it was told.
@@ -60,15 +65,34 @@ async fn read(
     user: &[u8; 16],
     told: &BTreeMap<u64, usize>,
     number: fn(&Entry) -> Option<String>,
-    now: UnixMillis,
+    chassis: &Chassis,
 ) -> BTreeMap<u64, usize> {
     let last = told.last_key_value().map_or(0, |(last, _)| *last);
-    let page = logs.read(logs.log_id(user), 1, last, usize::MAX, now).await.expect("no hole");
+    let (id, now) = (logs.log_id(user), chassis.clock.now());
+    let page = async || logs.read(id, 1, last, usize::MAX, now).await;
+    let page = persistently(chassis, page, |error| matches!(error, LogError::Store(_))).await;
     let numbers = page
         .entries
         .iter()
         .filter_map(|entry| Some((entry.idx, number(entry)?.parse().unwrap_or(usize::MAX))));
     numbers.collect()
+}
+
+/// All replicas have to answer, and one may be busy, or not back yet in the eyes of another.
+async fn persistently<T, E: std::fmt::Debug>(
+    chassis: &Chassis,
+    ask: impl AsyncFn() -> Result<T, E>,
+    passes: impl Fn(&E) -> bool,
+) -> T {
+    let until = chassis.clock.instant() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(error) if passes(&error) && chassis.clock.instant() < until => {
+                chassis.clock.sleep(AGAIN).await;
+            }
+            answer => return answer.expect("what all replicas have"),
+        }
+    }
 }
 
 fn sent(entry: &Entry) -> Option<String> {
