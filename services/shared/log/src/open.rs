@@ -21,8 +21,7 @@ pub(crate) struct Walk {
 }
 
 /// Walks over what was read of the end of a log. `tail_row` is the highest index that was ever written: it counts
-/// only when nothing is alive. A row past its `keep_until` is no entry, but shows who
-/// has owned the log.
+/// only when nothing is alive. A row past its `keep_until` is no entry, but shows who has owned the log.
 pub(crate) fn walk(rows: Vec<Row>, tail_row: u64, now: UnixMillis) -> Walk {
     walk_sabotaged(rows, tail_row, now, Sabotage::default())
 }

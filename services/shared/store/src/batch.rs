@@ -174,3 +174,16 @@ impl Commit {
         self == Self::Applied
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_hedged_if_all_of_it_is() {
+        let hedged = || Batch::new().put("t", "a", "1").hedged();
+        let plain = || Batch::new().put("t", "b", "2");
+        assert!(hedged().is_hedged && hedged().and(hedged()).is_hedged);
+        assert!(![plain(), plain().and(hedged()), hedged().and(plain())].iter().any(|batch| batch.is_hedged));
+    }
+}

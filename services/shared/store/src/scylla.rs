@@ -161,16 +161,12 @@ impl Scylla {
     async fn prepare(&self, text: &str, kind: Kind) -> Result<Statement, StoreError> {
         let prepared = self.0.session.prepare(text).await;
         let mut prepared = prepared.map_err(|error| StoreError::Read { why: error.to_string() })?;
-        match kind {
-            Kind::Write => prepared.set_is_idempotent(true),
-            Kind::Read | Kind::SerialRead => {
-                prepared.set_is_idempotent(true);
-                prepared.set_execution_profile_handle(Some(self.0.hedged.clone()));
-                if kind == Kind::SerialRead {
-                    prepared.set_consistency(Consistency::LocalSerial);
-                }
-            }
-            Kind::Conditional => prepared.set_is_idempotent(false),
+        prepared.set_is_idempotent(kind != Kind::Conditional);
+        if matches!(kind, Kind::Read | Kind::SerialRead) {
+            prepared.set_execution_profile_handle(Some(self.0.hedged.clone()));
+        }
+        if kind == Kind::SerialRead {
+            prepared.set_consistency(Consistency::LocalSerial);
         }
         Ok(Statement(prepared))
     }
