@@ -38,6 +38,8 @@ pub const CQL_ALIVE_EVERY: Duration = Duration::from_millis(1_100);
 pub const CQL_SILENCE: Duration = Duration::from_millis(1_500);
 /// How long making a keyspace or a table may take.
 pub const CQL_SCHEMA: Duration = Duration::from_secs(30);
+/// How often a table is tried to be made by servers that have not heard of its keyspace, every half second.
+pub const SCHEMA_TRIES: u32 = 60;
 /// Statements of one room that are prepared at the same time.
 pub const CQL_PREPARING: usize = 16;
 /// How long whoever migrates the schema keeps others from it, also if it dies.

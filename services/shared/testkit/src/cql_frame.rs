@@ -33,6 +33,8 @@ pub enum CqlError {
     Unavailable,
     /// Too few replicas answered a write in time.
     WriteTimeout,
+    /// It knows nothing of what the request speaks of.
+    Invalid,
 }
 
 /// What every error here says; what a server says may quote values, so nobody should repeat it.
@@ -106,6 +108,7 @@ impl Frame {
             CqlError::Overloaded => (0x1001, Vec::new()),
             CqlError::Unavailable => (0x1000, counts(2, 1)),
             CqlError::WriteTimeout => (0x1100, [counts(1, 2), string("SIMPLE")].concat()),
+            CqlError::Invalid => (0x2200, Vec::new()),
         };
         let body = [code.to_be_bytes().to_vec(), string(CQL_MESSAGE), more].concat();
         let length = u32::try_from(body.len()).expect("short").to_be_bytes();

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use ::scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use ::scylla::statement::unprepared::Statement as Unprepared;
 use dialtone_chassis::Chassis;
 use dialtone_vocab::SHARDS;
 
 use super::tables::table_name;
 use super::{Kind, Scylla, ScyllaConfig, unreached};
-use crate::limits::{CQL_FORGET, CQL_OTHER, CQL_SCHEMA, MIGRATION_LOCK, MIGRATION_TRIES};
+use crate::limits::{CQL_FORGET, CQL_OTHER, CQL_SCHEMA, MIGRATION_LOCK, MIGRATION_TRIES, SCHEMA_TRIES};
 use crate::{Schema, StoreError, Table};
 
 /// The store's own tables.
@@ -18,8 +19,8 @@ const OWN: [(&str, &str); 3] = [
     ("schema_lock", "(id text PRIMARY KEY, holder blob)"),
 ];
 
-/// Between two tries to get the lock.
-const LOCK_RETRY: Duration = Duration::from_millis(500);
+/// Between two tries to get the lock, or to make a table.
+const RETRY: Duration = Duration::from_millis(500);
 
 impl Scylla {
     /// Makes the keyspace, with so many replicas, and all tables, if they are not there. True if the store is new: then
@@ -38,11 +39,14 @@ impl Scylla {
         let scylla = Self::connect(config).await?;
         scylla.make_keyspace(replicas).await?;
         for (table, columns) in OWN {
-            scylla.statement(&format!("CREATE TABLE IF NOT EXISTS {} {columns}", scylla.own(table))).await?;
+            let made = format!("CREATE TABLE IF NOT EXISTS {} {columns}", scylla.own(table));
+            scylla.make_table(&made, chassis).await?;
         }
+        scylla.agree().await?;
         let holder = scylla.lock(chassis).await?;
         let migrated = async {
             let is_new = scylla.migrate_locked(rooms, chassis).await?;
+            scylla.agree().await?;
             if is_new && complete() {
                 scylla.used().await?;
             }
@@ -100,7 +104,7 @@ impl Scylla {
             if self.applied(&take, (&holder[..],)).await.unwrap_or(false) {
                 return Ok(holder);
             }
-            chassis.clock.sleep(LOCK_RETRY).await;
+            chassis.clock.sleep(RETRY).await;
         }
         Err(unreached(&"another process is migrating the schema, or died of it less than two minutes ago"))
     }
@@ -136,7 +140,7 @@ impl Scylla {
                 return Err(wrong(room, found));
             }
             for table in room.tables {
-                self.statement(&self.made(room, table)).await?;
+                self.make_table(&self.made(room, table), chassis).await?;
             }
             if found < room.version {
                 if !self.applied(&raise, (room.version.cast_signed(), room.service)).await? {
@@ -148,12 +152,38 @@ impl Scylla {
         Ok(is_new)
     }
 
-    /// One that can't be prepared, because it makes what others speak of.
+    /// Makes a table. A server that joined a moment ago may not have heard of its keyspace yet, and the driver not yet of
+    /// that server when all were to agree on the keyspace: it is asked again.
+    async fn make_table(&self, text: &str, chassis: &Chassis) -> Result<(), StoreError> {
+        for _ in 1..SCHEMA_TRIES {
+            match self.schema(text).await {
+                Err(error) if is_invalid(&error) => {
+                    tracing::info!(%error, "a CQL server is to hear of the keyspace yet");
+                    chassis.clock.sleep(RETRY).await;
+                }
+                outcome => return outcome.map_err(|error| unreached(&error)),
+            }
+        }
+        self.statement(text).await
+    }
+
+    /// Waits until all servers that are known now have the same schema.
+    async fn agree(&self) -> Result<(), StoreError> {
+        let session = &self.0.session;
+        session.refresh_metadata().await.map_err(|error| unreached(&error))?;
+        session.await_schema_agreement().await.map(drop).map_err(|error| unreached(&error))
+    }
+
     async fn statement(&self, text: &str) -> Result<(), StoreError> {
+        self.schema(text).await.map_err(|error| unreached(&error))
+    }
+
+    /// A statement that can't be prepared, because it makes what others speak of.
+    async fn schema(&self, text: &str) -> Result<(), ExecutionError> {
         let mut text = Unprepared::new(text);
         text.set_request_timeout(Some(CQL_SCHEMA));
         text.set_is_idempotent(true);
-        self.0.session.query_unpaged(text, ()).await.map(drop).map_err(|error| unreached(&error))
+        self.0.session.query_unpaged(text, ()).await.map(drop)
     }
 
     async fn version_of(&self, service: &str) -> Result<u32, StoreError> {
@@ -211,6 +241,10 @@ impl Scylla {
         }
         id.try_into().map_err(|_| corrupt())
     }
+}
+
+fn is_invalid(error: &ExecutionError) -> bool {
+    matches!(error, ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _)))
 }
 
 fn wrong(room: &Schema, found: u32) -> StoreError {

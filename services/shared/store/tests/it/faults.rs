@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dialtone_chassis::Chassis;
 use dialtone_store::limits::CQL_REQUEST;
+use dialtone_store::scylla::Scylla;
 use dialtone_store::{Batch, Commit, Db, StoreError};
 use dialtone_testkit::{CQL_MESSAGE, CqlError, CqlProxy, CqlStore, Fault};
 use dialtone_vocab::NodeId;
@@ -133,4 +134,17 @@ async fn a_server_that_goes_and_comes_back_is_found_again() {
     chassis.clock.timeout(Duration::from_secs(30), again).await.expect("it connects again");
     assert!(ground.by.get("one", b"key").await.expect("reads").is_some());
     ground.store.remove().await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_not_heard_of_a_keyspace_yet_is_asked_again_for_its_tables() {
+    let Some(store) = CqlStore::name("a CQL server that hears of a keyspace late") else { return };
+    let proxy = CqlProxy::before(&store).await;
+    for made in ["schema_lock (id text", "alpha_one (p blob"] {
+        proxy.inflict_times(made, Fault::Refused(CqlError::Invalid), 2);
+    }
+    let chassis = Chassis::real(NodeId::new("test"));
+    let made = Scylla::migrate(&proxy.config(&store), &[ALPHA], 1, &chassis, || true).await;
+    assert_eq!((made, proxy.hits()), (Ok(true), 4));
+    store.remove().await;
 }
