@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use dialtone_store::limits::CQL_SECOND;
+
 /// How long a lease lasts on its owner's clock, from the sending of the renewal.
 pub const LEASE: Duration = Duration::from_secs(2);
 /// How often it is renewed: three renewals in a row may fail.
@@ -27,7 +29,8 @@ pub const ASKED_AT_ONCE: usize = 32;
 /// How many at first: one more with each fast answer.
 pub const ASKED_AT_FIRST: usize = 4;
 /// An answer that takes this long is slow: half as many requests are under way then. Far below [`LEASE`], so that
-/// renewals, which ask the same store, are in time.
+/// renewals, which ask the same store, are in time; and longer than a second server waits for its turn, because the others
+/// are not slow when one stands still.
 pub const SLOW_ANSWER: Duration = Duration::from_millis(200);
 /// How long a process that has just come listens to who is there before it wants shards, and how often it looks again.
 pub const SETTLE_IN: Duration = Duration::from_secs(2);
@@ -43,4 +46,10 @@ const _: () = {
     let lease = LEASE.as_micros() * 100 / (100 - CLOCK_RATE_PERCENT as u128);
     let wait = WAIT.as_micros() * 100 / (100 + CLOCK_RATE_PERCENT as u128);
     assert!(lease + HIDDEN_PAUSE.as_micros() <= wait);
+};
+
+/// When the server that was asked first stands still, the second has as long as the first had.
+const _: () = {
+    assert!(RENEWED_WITHIN.as_millis() >= 2 * CQL_SECOND.as_millis());
+    assert!(SLOW_ANSWER.as_millis() > CQL_SECOND.as_millis());
 };
