@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dialtone_bus::{Bus, BusError};
-use dialtone_chassis::{Backoff, Chassis, Secrets, SecretsError};
+use dialtone_chassis::{Backoff, Chassis, Clock, ReadyHandle, Secrets, SecretsError};
 use dialtone_store::scylla::Scylla;
 use dialtone_store::{StoreError, StoreUrl};
 
@@ -15,6 +15,10 @@ use crate::system::{self, SCHEMAS, first_secrets};
 const RETRY: Duration = Duration::from_millis(250);
 /// The longest that it is waited for.
 const RETRY_MOST: Duration = Duration::from_secs(5);
+/// How often the store is asked whether it is still there.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// How often in a row it has no answer until it is said to be away.
+const SILENT: u32 = 2;
 
 /// The store, as soon as it is there and its schema is the one that this program knows; `None` if it is one on CQL
 /// servers and no service here keeps anything in it. Meanwhile the process is not ready, and says why.
@@ -52,6 +56,11 @@ pub(crate) async fn store(
             Ok(scylla) => {
                 keys?;
                 ready.set_ready();
+                let (stop, watched) =
+                    (chassis.tasks.stop_token(), watch(scylla.clone(), ready, chassis.clock.clone()));
+                chassis.tasks.spawn("store watch", async move {
+                    let _or_until_it_stops = stop.run_until_cancelled(watched).await;
+                });
                 return Ok(Some(StoreUrl::Scylla(scylla)));
             }
             Err(error) if may_mend(&error) => {
@@ -64,10 +73,33 @@ pub(crate) async fn store(
     }
 }
 
+/// Says whether the store is still there, for those who have no lease to lose.
+async fn watch(scylla: Scylla, ready: ReadyHandle, clock: Clock) {
+    let mut silent = 0;
+    loop {
+        clock.sleep(ASKED_EVERY).await;
+        match scylla.answers().await {
+            Ok(()) if silent >= SILENT => {
+                tracing::info!("the store answers again");
+                ready.set_ready();
+                silent = 0;
+            }
+            Ok(()) => silent = 0,
+            Err(error) => {
+                silent = silent.saturating_add(1);
+                if silent == SILENT {
+                    tracing::warn!(%error, "the store does not answer");
+                    ready.set_missing(error.to_string());
+                }
+            }
+        }
+    }
+}
+
 /// Whether it may be there later: what somebody else is about to start or to migrate.
 fn may_mend(error: &StoreError) -> bool {
     match error {
-        StoreError::WrongSchema { found, wanted, .. } => found < wanted,
+        StoreError::WrongSchema { found, .. } => *found == 0,
         StoreError::Unreachable { .. }
         | StoreError::NoKeyspace { .. }
         | StoreError::Read { .. }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dialtone_store::limits::CQL_REQUEST;
-use dialtone_testkit::{CqlProxy, CqlStore, Fault, free_port};
+use dialtone_testkit::{CqlProxy, CqlStore, Fault, Nats, free_port};
 use tokio::runtime::Runtime;
 
 use crate::cluster::at_all::missing;
@@ -68,5 +68,26 @@ fn a_cql_server_that_goes_or_is_slow_is_waited_out_and_nothing_is_lost() {
     wrongs.extend(runtime.block_on(missing(&store.config, &told)));
     assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
     assert!(serving.stop(), "it ends in order");
+    runtime.block_on(store.remove());
+}
+
+#[test]
+fn a_process_that_has_no_lease_to_lose_says_that_its_store_is_away() {
+    let what = "a process without leases, and without its CQL server";
+    let (Some(store), Some(nats)) = (CqlStore::name(what), Nats::find(what)) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = Runtime::new().expect("a runtime");
+    let proxy = runtime.block_on(CqlProxy::before(&store));
+    let mut settings = settings(&store, proxy.node(), folder.path());
+    settings.extend([("BUS__URL", nats.url().to_owned()), ("STORE__MIGRATE", "true".to_owned())]);
+    let command = dialtone(&["run", "identity"], settings, folder.path());
+    let mut serving = Serving::start(command, free_port(), &folder.path().join("log"));
+    serving.wait_ready();
+    runtime.block_on(proxy.cut());
+    let report = serving.wait_for("/readyz", "HTTP/1.1 503");
+    assert!(report.contains("store: ") && !report.contains("store: ready"), "{report}");
+    runtime.block_on(proxy.mend());
+    serving.wait_ready();
+    assert!(serving.stop());
     runtime.block_on(store.remove());
 }

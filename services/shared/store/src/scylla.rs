@@ -32,6 +32,7 @@ use ::scylla::response::query_result::QueryResult;
 use ::scylla::serialize::row::SerializeRow;
 use ::scylla::statement::batch::Batch;
 use ::scylla::statement::prepared::PreparedStatement;
+use ::scylla::statement::unprepared::Statement as Unprepared;
 use ::scylla::statement::{Consistency, SerialConsistency};
 use ::scylla::value::CqlValue;
 
@@ -119,7 +120,7 @@ impl Scylla {
     pub async fn open(config: &ScyllaConfig) -> Result<Self, StoreError> {
         let scylla = Self::connect(config).await?;
         scylla.find_keyspace().await?;
-        scylla.check_server().await?;
+        scylla.check_servers().await?;
         // Of the session that a process keeps, not of those that only look.
         metrics::tell(Arc::downgrade(&scylla.0));
         Ok(scylla)
@@ -131,6 +132,18 @@ impl Scylla {
         let scylla = Self::connect_reading(config, Consistency::All).await?;
         scylla.find_keyspace().await?;
         Ok(scylla)
+    }
+
+    /// Asks a quorum for a row: whether a room could.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        let mut asked =
+            Unprepared::new(format!("SELECT id FROM {} WHERE id = 'dialtone'", self.own("store")));
+        asked.set_is_idempotent(true);
+        asked.set_execution_profile_handle(Some(self.0.hedged.clone()));
+        self.0.session.query_unpaged(asked, ()).await.map(drop).map_err(|error| unread(&error))
     }
 
     /// Where it was reached, as configured.

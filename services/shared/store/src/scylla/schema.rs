@@ -136,7 +136,8 @@ impl Scylla {
         for room in rooms {
             let _or_is_there = self.applied(&begin, (room.service,)).await?;
             let found = self.version_of(room.service).await?;
-            if found > room.version {
+            // There is no step from one version to another yet: rows of an older one would be taken for something else.
+            if found != 0 && found != room.version {
                 return Err(wrong(room, found));
             }
             for table in room.tables {

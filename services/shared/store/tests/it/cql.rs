@@ -34,11 +34,15 @@ async fn a_schema_is_made_once_and_an_older_program_is_refused() {
     assert_eq!(Scylla::migrate(config, &[more], 1, &chassis, || true).await, Ok(false));
     let db = Db::open(url.clone(), more, &chassis).await.expect("opens");
     assert_eq!(db.get("three", b"key").await, Ok(None));
-    let newer = [Schema { version: 2, ..ALPHA }];
-    assert_eq!(Scylla::migrate(config, &newer, 1, &chassis, || true).await, Ok(false));
-    let wrong = StoreError::WrongSchema { service: "alpha".into(), found: 2, wanted: 1 };
-    assert_eq!(Scylla::migrate(config, &rooms, 1, &chassis, || true).await, Err(wrong.clone()));
-    let opened = Db::open(url, ALPHA, &chassis).await.map(drop);
-    assert_eq!(opened, Err(wrong));
+    // Neither a later program nor an earlier one takes the rows for its own.
+    let [later, earlier] = [2, 1].map(|version| Schema { version, ..ALPHA });
+    let wrong = |found, wanted| Err(StoreError::WrongSchema { service: "alpha".to_owned(), found, wanted });
+    assert_eq!(Scylla::migrate(config, &[later], 1, &chassis, || true).await, wrong(1, 2).map(|()| false));
+    assert_eq!(Db::open(url, later, &chassis).await.map(drop), wrong(1, 2));
+    store.remove().await;
+    let Some(store) = CqlStore::fresh("a store of a later program", &[later]).await else { return };
+    let migrated = Scylla::migrate(&store.config, &[earlier], 1, &chassis, || true).await;
+    assert_eq!(migrated, wrong(2, 1).map(|()| false));
+    assert_eq!(Db::open(store.open().await, earlier, &chassis).await.map(drop), wrong(2, 1));
     store.remove().await;
 }
