@@ -1,11 +1,12 @@
-//! `deploy/local/cluster`, driven: thirteen processes over a real nats-server and a real CQL server.
+//! `deploy/local/cluster`, driven: thirteen processes over a real nats-server, which the script
+//! starts and which knows what each service may do, and a real CQL server.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dialtone_testkit::{CqlStore, Nats, may_be_cluster, repository};
+use dialtone_testkit::{CqlStore, may_be_cluster, repository};
 use tempfile::TempDir;
 
 use super::at_all::{Told, missing};
@@ -41,48 +42,46 @@ pub(crate) struct Cluster {
     home: Option<TempDir>,
     first_port: u16,
     store: Option<CqlStore>,
-    nats: Nats,
     settings: Vec<(String, &'static str)>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// Starts everything; `None`, and said on stderr, if it is not wanted or a server that it needs is not there.
+    /// Starts everything over the CQL server of the tests; `None`, and said on stderr, if it is not wanted or that server
+    /// is not there.
     pub(crate) fn up(what: &str) -> Option<Self> {
-        Self::up_with(what, &[])
-    }
-
-    /// As [`Cluster::up`], with settings of every process over those of the script: their environment names, and values.
-    pub(crate) fn up_with(what: &str, settings: &[(&str, &'static str)]) -> Option<Self> {
-        Self::up_over(what, settings, || CqlStore::name(what))
+        Self::up_over(what, &[], || CqlStore::name(what).map(Some))
     }
 
     /// As [`Cluster::up`], over the three CQL servers that `start` starts, if they are wanted.
     pub(crate) fn up_over_nodes(what: &str, start: impl FnOnce() -> CqlStore) -> Option<Self> {
-        Self::up_over(what, &[], || Some(start()))
+        Self::up_over(what, &[], || Some(Some(start())))
+    }
+
+    /// As a person starts it, over a CQL server that the script starts, and with settings of every process over those of
+    /// the script: their environment names, and values.
+    pub(crate) fn up_by_hand(what: &str, settings: &[(&str, &'static str)]) -> Option<Self> {
+        Self::up_over(what, settings, || Some(None))
     }
 
     fn up_over(
         what: &str,
         settings: &[(&str, &'static str)],
-        store: impl FnOnce() -> Option<CqlStore>,
+        store: impl FnOnce() -> Option<Option<CqlStore>>,
     ) -> Option<Self> {
         if !may_be_cluster(what) {
             return None;
         }
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let store = store()?;
-        let nats = Nats::find(what)?;
-        let home = tempfile::tempdir().expect("a folder");
+        let replicas = store.as_ref().map_or(1, CqlStore::replicas);
         let cluster = Self {
-            home: Some(home),
+            home: Some(tempfile::tempdir().expect("a folder")),
             first_port: free_range(),
-            store: Some(store),
-            nats,
+            store,
             settings: settings.iter().map(|(name, value)| (format!("DIALTONE__{name}"), *value)).collect(),
             _turn: turn,
         };
-        let replicas = cluster.store.as_ref().expect("until the end").replicas();
         cluster.run(&["up", "--replicas", &replicas.to_string()]);
         Some(cluster)
     }
@@ -104,7 +103,7 @@ impl Cluster {
 
     /// What of all that phones were told its logs lack, read from all replicas.
     pub(crate) fn missing(&self, told: &[Told]) -> Vec<String> {
-        let store = self.store.as_ref().expect("until the end");
+        let store = self.store.as_ref().expect("not the script's own");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(missing(&store.config, told))
     }
@@ -127,7 +126,6 @@ impl Cluster {
     }
 
     fn script(&self, args: &[&str]) -> Output {
-        let store = &self.store.as_ref().expect("until the end").config;
         let mut command = Command::new(repository().join("deploy/local/cluster"));
         command
             .args(args)
@@ -135,10 +133,15 @@ impl Cluster {
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .env("DIALTONE_BIN", env!("CARGO_BIN_EXE_dialtone"))
             .env("DIALTONE_CLUSTER_HOME", self.home())
-            .env("DIALTONE_CLUSTER_PORT", self.first_port.to_string())
-            .env("DIALTONE_CLUSTER_NATS", self.nats.url())
-            .env("DIALTONE_CLUSTER_CQL", format!("scylla://{}", store.nodes.join(",")))
-            .env("DIALTONE_CLUSTER_KEYSPACE", &store.keyspace);
+            .env("DIALTONE_CLUSTER_PORT", self.first_port.to_string());
+        for given in ["NATS", "CQL", "KEYSPACE"] {
+            command.env_remove(format!("DIALTONE_CLUSTER_{given}"));
+        }
+        if let Some(CqlStore { config: store, .. }) = &self.store {
+            command
+                .env("DIALTONE_CLUSTER_CQL", format!("scylla://{}", store.nodes.join(",")))
+                .env("DIALTONE_CLUSTER_KEYSPACE", &store.keyspace);
+        }
         outcome(command)
     }
 }
@@ -149,13 +152,14 @@ impl Drop for Cluster {
             for name in NAMES {
                 self.script(&["kill", name]);
             }
+            self.script(&["stop", "nats"]);
         }
         if std::thread::panicking()
             && let Some(home) = self.home.take()
         {
             super::say(&format!("the logs are left in {}", home.keep().display()));
         }
-        let store = self.store.take().expect("until the end");
+        let Some(store) = self.store.take() else { return };
         // A thread of its own: a panic in here would hide the one that is under way.
         let removed = std::thread::spawn(|| {
             tokio::runtime::Runtime::new().expect("a runtime").block_on(store.remove());
