@@ -35,7 +35,7 @@ weather seeds="200":
 
 # simulation of the logs on three replicas over N seeds
 weather-logs seeds="1000":
-    WEATHER_SEEDS={{seeds}} cargo test -p dialtone-log --test it what_was_told_is_found_by -- --nocapture
+    WEATHER_LOGS={{seeds}} cargo test -p dialtone-log --test it what_was_told_is_found_by -- --nocapture
 
 # deliberately broken builds: each must be caught
 sabotage:

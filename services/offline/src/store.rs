@@ -3,6 +3,9 @@
 use dialtone_store::{Batch, Commit, Db, Schema, StoreError, Table};
 use dialtone_vocab::UserId;
 
+#[cfg(test)]
+mod contract;
+
 /// What offline keeps.
 pub const SCHEMA: Schema = Schema {
     service: "offline",

@@ -351,7 +351,7 @@ async fn blocks_of_two_processes_at_once_all_count(url: &StoreUrl) {
     }
 }
 
-dialtone_testkit::over_every_store! { "contacts over a CQL server", crate::SCHEMA, {
+dialtone_testkit::over_every_store! { "contacts over a CQL server", [crate::SCHEMA], {
     an_acknowledgement_that_was_decided_is_finished_by_whoever_comes
     who_pays_late_changes_nothing
     a_chunk_sent_and_acknowledged_twice_at_once_counts_once

@@ -287,7 +287,7 @@ async fn a_version_that_was_noted_and_never_decided_is_taken_for_nothing_after_h
     assert_eq!(other.facts().await.expect("read").len(), 1);
 }
 
-dialtone_testkit::over_every_store! { "contacts over a CQL server", crate::SCHEMA, {
+dialtone_testkit::over_every_store! { "contacts over a CQL server", [crate::SCHEMA], {
     friends_come_in_pages_of_their_generation
     a_large_book_is_read_through
     the_last_chunk_says_whether_a_number_is_in_the_book_however_late_others_are

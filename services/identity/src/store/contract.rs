@@ -172,7 +172,7 @@ async fn a_nonce_is_taken_once(url: &StoreUrl) {
     assert_eq!(store.take_nonce(&[4; 32]).await.expect("no error"), None);
 }
 
-dialtone_testkit::over_every_store! { "identity over a CQL server", crate::SCHEMA, {
+dialtone_testkit::over_every_store! { "identity over a CQL server", [crate::SCHEMA], {
     a_flow_is_changed_by_one_of_two
     a_text_leads_to_its_flow
     budgets_are_kept_apart_and_survive

@@ -68,7 +68,7 @@ async fn a_status_that_is_set_again_is_as_it_was(url: &StoreUrl) {
     }
 }
 
-dialtone_testkit::over_every_store! { "presence over a CQL server", crate::SCHEMA, {
+dialtone_testkit::over_every_store! { "presence over a CQL server", [crate::SCHEMA], {
     a_status_replaces_the_last_one_and_survives_reopening
     who_notes_that_a_user_was_there_changes_nothing_that_it_set
     of_two_times_the_later_one_stays

@@ -3,11 +3,11 @@
 pub use tempfile::TempDir;
 
 /// Makes a test of each case over memory, over a folder and, if there is one, over a CQL server. A case is an
-/// `async fn(&StoreUrl)` in the module that names it, and gets a store in which nothing is yet; `schema` is the room's,
+/// `async fn(&StoreUrl)` in the module that names it, and gets a store in which nothing is yet; the schemas are the room's,
 /// and `what` is said on stderr of what is left out.
 #[macro_export]
 macro_rules! over_every_store {
-    ($what:literal, $schema:expr, { $($case:ident)* }) => {
+    ($what:literal, $schemas:expr, { $($case:ident)* }) => {
         mod over_memory {
             $(#[tokio::test]
             async fn $case() {
@@ -25,7 +25,7 @@ macro_rules! over_every_store {
         mod over_a_cql_server {
             $(#[tokio::test]
             async fn $case() {
-                let Some(store) = $crate::CqlStore::fresh($what, &[$schema]).await else { return };
+                let Some(store) = $crate::CqlStore::fresh($what, &$schemas).await else { return };
                 super::$case(&store.open().await).await;
                 store.remove().await;
             })*

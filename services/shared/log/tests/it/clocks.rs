@@ -19,7 +19,7 @@ impl Ground {
     /// A process whose wall clock is as wrong as is said.
     async fn start_wrong(&self, node: &NodeId, error: &WallError) -> Process {
         let chassis = Chassis::with_wrong_wall(node.clone(), error.clone());
-        self.start_as(chassis, CheckBy::Clock, self.store.open().await).await
+        self.start_as(chassis, CheckBy::Clock, self.store().open().await).await
     }
 }
 
@@ -69,5 +69,5 @@ async fn an_owner_whose_clock_is_an_hour_off_keeps_its_lease_and_loses_nothing()
         assert_eq!(found, (1..=tail).map(content).collect::<Vec<_>>(), "{ahead}");
         right.leave().await;
     }
-    ground.store.remove().await;
+    ground.remove().await;
 }

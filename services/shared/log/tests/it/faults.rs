@@ -12,13 +12,17 @@ use dialtone_vocab::NodeId;
 
 use crate::ground::{Ground, Process, content};
 
+/// Later than anybody waits for an answer.
+const SLOW: Fault = Fault::Late(Duration::from_millis(2_500));
+const _: () = assert!(2_500 > CQL_REQUEST.as_millis());
+
 /// How long a process may take to notice, and to be itself again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Ground {
     /// A process that reaches the store by a proxy.
     async fn behind(&self, proxy: &CqlProxy, node: &str) -> Process {
-        let url = proxy.open(&self.store).await;
+        let url = proxy.open(self.store()).await;
         self.start_as(Chassis::real(NodeId::new(node)), CheckBy::Clock, url).await
     }
 
@@ -38,7 +42,7 @@ impl Ground {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_is_repeated_until_its_answer_is_good_and_is_there_once() {
     let Some(ground) = Ground::find("a log over a CQL server that errs").await else { return };
-    let proxy = CqlProxy::before(&ground.store).await;
+    let proxy = CqlProxy::before(ground.store()).await;
     let one = ground.behind(&proxy, "one").await;
     let mut log = one.open().await.log;
     let errors = [CqlError::Overloaded, CqlError::WriteTimeout, CqlError::Unavailable];
@@ -56,7 +60,7 @@ async fn a_write_is_repeated_until_its_answer_is_good_and_is_there_once() {
     const { assert!(800 > BUCKET, "more than one bucket was written") };
     one.leave().await;
     ground.assert_whole(800).await;
-    ground.store.remove().await;
+    ground.remove().await;
 }
 
 impl Process {
@@ -91,7 +95,7 @@ impl Process {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_goes_or_is_slow_is_waited_out_and_nothing_settled_is_lost() {
     let Some(ground) = Ground::find("a log over a CQL server that goes and comes").await else { return };
-    let proxy = CqlProxy::before(&ground.store).await;
+    let proxy = CqlProxy::before(ground.store()).await;
     let one = ground.behind(&proxy, "one").await;
     let mut settled = 0;
     for how in ["gone", "slow"] {
@@ -103,7 +107,7 @@ async fn a_server_that_goes_or_is_slow_is_waited_out_and_nothing_settled_is_lost
             match how {
                 "gone" => proxy.cut().await,
                 // Everything: renewals as well as entries.
-                _ => proxy.inflict(&ground.store.config.keyspace, Fault::Late(CQL_REQUEST + CQL_REQUEST / 4)),
+                _ => proxy.inflict(&ground.store().config.keyspace, SLOW),
             }
         };
         let (lost, ()) = tokio::join!(one.append_until_lost(&mut log), outage);
@@ -123,5 +127,5 @@ async fn a_server_that_goes_or_is_slow_is_waited_out_and_nothing_settled_is_lost
     let settled = log.tail();
     one.leave().await;
     ground.assert_whole(settled).await;
-    ground.store.remove().await;
+    ground.remove().await;
 }

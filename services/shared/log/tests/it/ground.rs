@@ -13,38 +13,56 @@ use dialtone_testkit::CqlStore;
 use dialtone_vocab::{NodeId, UnixMillis};
 
 pub(crate) const OWNER: [u8; 16] = [7; 16];
-const ALPHA: Schema = Schema { service: "alpha", tables: &TABLES, version: 1 };
+pub(crate) const ALPHA: Schema = Schema { service: "alpha", tables: &TABLES, version: 1 };
 /// How long a process may take to own what it is to own: it listens first, and waits for a lease to run out.
 const OWNED_WITHIN: Duration = Duration::from_secs(30);
 /// How long one may take to end.
 const LEFT_WITHIN: Duration = Duration::from_secs(10);
 
-/// A store that nobody else has, and the bus of its processes.
+/// A store, and the bus of its processes.
 pub(crate) struct Ground {
-    pub(crate) store: CqlStore,
+    url: StoreUrl,
+    store: Option<CqlStore>,
     bus: Bus,
     _bus_of: Chassis,
 }
 
 impl Ground {
+    pub(crate) fn over(url: &StoreUrl) -> Self {
+        let chassis = Chassis::real(NodeId::new("ground"));
+        Self { url: url.clone(), store: None, bus: Bus::local(&chassis), _bus_of: chassis }
+    }
+
+    /// A store on a CQL server that nobody else has.
     pub(crate) async fn find(what: &str) -> Option<Self> {
         let store = CqlStore::fresh(what, &[LEASES, ALPHA]).await?;
-        let chassis = Chassis::real(NodeId::new("ground"));
-        Some(Self { store, bus: Bus::local(&chassis), _bus_of: chassis })
+        let url = store.open().await;
+        Some(Self { store: Some(store), ..Self::over(&url) })
+    }
+
+    pub(crate) fn store(&self) -> &CqlStore {
+        self.store.as_ref().expect("found")
+    }
+
+    pub(crate) async fn remove(self) {
+        self.store.expect("found").remove().await;
     }
 
     pub(crate) async fn start(&self, node: &str, by: CheckBy) -> Process {
-        self.start_as(Chassis::real(NodeId::new(node)), by, self.store.open().await).await
+        self.start_as(Chassis::real(NodeId::new(node)), by, self.url.clone()).await
     }
 
     /// A process with this chassis, which reaches the store in this way.
     pub(crate) async fn start_as(&self, chassis: Chassis, by: CheckBy, url: StoreUrl) -> Process {
         let shards = Shards::start(&chassis, &self.bus, &["alpha"], &[]).await.expect("starts");
-        let db = Db::open(url.clone(), LEASES, &chassis).await.expect("opens");
-        let leases = Leases::start(&chassis, &self.bus, &shards, db, by, vec!["alpha"]).await;
+        let leases = if url.is_shared() {
+            let db = Db::open(url.clone(), LEASES, &chassis).await.expect("opens");
+            Some(Leases::start(&chassis, &self.bus, &shards, db, by, vec!["alpha"]).await.expect("starts"))
+        } else {
+            None
+        };
         let db = Db::open(url, ALPHA, &chassis).await.expect("opens");
-        let leases = leases.expect("starts");
-        let logs = LogStore::new(db, LogKind::Inbox, KEEP, Some(leases), &chassis);
+        let logs = LogStore::new(db, LogKind::Inbox, KEEP, leases, &chassis);
         Process { chassis, logs }
     }
 }

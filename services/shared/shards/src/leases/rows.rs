@@ -5,6 +5,9 @@ use dialtone_vocab::Epoch;
 
 use crate::lease::{Answer, Incarnation, NodeRow, Request, ShardKey, ShardRow};
 
+#[cfg(test)]
+mod contract;
+
 const NODE: &str = "node_lease";
 const SHARD: &str = "shard_lease";
 

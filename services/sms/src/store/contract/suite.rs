@@ -4,7 +4,7 @@ use super::numbers::*;
 use super::torn::*;
 use super::*;
 
-dialtone_testkit::over_every_store! { "sms over a CQL server", crate::SCHEMA, {
+dialtone_testkit::over_every_store! { "sms over a CQL server", [crate::SCHEMA], {
     an_sms_is_taken_once_and_queued_until_something_became_of_it
     of_processes_that_take_or_submit_the_same_sms_one_does
     a_receipt_finds_its_sms_and_counts_once
