@@ -2,11 +2,14 @@ mod event;
 mod model;
 
 use dialtone_proto::log::v1::DataRoute;
+use dialtone_testkit::assert_caught;
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 
 use super::*;
 use event::event;
-use model::Model;
+use model::{Broken, Model};
 
 const DEVICE: DeviceId = DeviceId(1);
 
@@ -113,18 +116,37 @@ fn watermarks_only_grow_and_say_nothing_about_what_is_taken_back() {
     assert!(outbox.is_delivered(1), "the answer to its withdraw says so");
 }
 
+/// A whole episode.
+fn play(events: Vec<event::Event>, broken: Option<Broken>) -> TestCaseResult {
+    let mut model = Model::new(broken);
+    events.into_iter().for_each(|event| model.happens(event));
+    prop_assert_eq!(model.ledger().difference(), 0);
+    model.clears();
+    prop_assert!(model.outbox.is_level(), "nothing is left to do");
+    prop_assert_eq!(model.ledger(), model.fates());
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_message_ends_as_one_fate_whatever_happens(
-        events in proptest::collection::vec(event(), 1..150),
-    ) {
-        let mut model = Model::new();
-        events.into_iter().for_each(|event| model.happens(event));
-        prop_assert_eq!(model.ledger().difference(), 0);
-        model.clears();
-        prop_assert!(model.outbox.is_level(), "nothing is left to do");
-        prop_assert_eq!(model.ledger(), model.fates());
+    fn every_message_ends_as_one_fate_whatever_happens(events in vec(event(), 1..150)) {
+        play(events, None)?;
     }
+}
+
+#[test]
+fn a_decision_without_an_entry_is_caught() {
+    assert_caught(&vec(event(), 1..150), |events| play(events, Some(Broken::DecidedWithoutEntry)));
+}
+
+#[test]
+fn two_withdrawals_of_one_message_are_caught() {
+    assert_caught(&vec(event(), 1..150), |events| play(events, Some(Broken::WithdrawnAgain)));
+}
+
+#[test]
+fn an_sms_before_its_claim_is_settled_is_caught() {
+    assert_caught(&vec(event(), 1..150), |events| play(events, Some(Broken::SmsBeforeClaim)));
 }

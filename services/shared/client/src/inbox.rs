@@ -155,7 +155,9 @@ fn is_over(message: &Message, server_now: UnixMillis) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use dialtone_testkit::assert_caught;
     use proptest::prelude::*;
+    use proptest::test_runner::TestCaseResult;
 
     use super::*;
 
@@ -235,25 +237,61 @@ mod tests {
         assert_eq!(inbox.gone(Gone { idx: 2, of: 1 }, UnixMillis(300)), [Taken::Gone { of: 1 }]);
     }
 
-    proptest! {
-        /// Whatever comes in whatever order with repeats: shown indices grow strictly.
-        #[test]
-        fn shown_indices_grow(order in proptest::collection::vec((1u64..30, 0u64..3), 0..200)) {
-            let mut inbox = Inbox::new(0);
-            let mut last = 0;
-            for (idx, until) in order {
-                let mut all = inbox.message(message(idx, until), UnixMillis(1));
-                if let Some(promised) = inbox.promise(UnixMillis(1)) {
-                    all.extend(inbox.acked(promised, UnixMillis(1)));
-                }
-                for taken in all {
-                    if let Taken::Show(shown) = taken {
-                        prop_assert!(shown.idx > last);
-                        prop_assert!(shown.show_until_ms != 1);
-                        last = shown.idx;
-                    }
+    /// A rule that the device breaks.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Broken {
+        /// It takes what comes, wherever that is.
+        Skips,
+        /// It shows what has a limit without an ack.
+        ShowsLate,
+    }
+
+    /// Whatever comes in whatever order with repeats: what is shown is each index once, without a gap, and nothing after
+    /// its time that is not acknowledged.
+    fn play(order: Vec<(u64, u64)>, broken: Option<Broken>) -> TestCaseResult {
+        let mut inbox = Inbox::new(0);
+        let mut last = 0;
+        for (idx, until) in order {
+            if broken == Some(Broken::Skips) && idx > inbox.cursor() {
+                inbox.resync(idx - 1);
+            }
+            let mut all = inbox.message(message(idx, until), UnixMillis(1));
+            let acked = match broken {
+                Some(Broken::ShowsLate) => Some(idx),
+                _ => inbox.promise(UnixMillis(1)),
+            };
+            if let Some(acked) = acked {
+                all.extend(inbox.acked(acked, UnixMillis(1)));
+            }
+            for taken in all {
+                if let Taken::Show(shown) = taken {
+                    prop_assert_eq!(shown.idx, last + 1);
+                    prop_assert!(shown.show_until_ms != 1, "its time was over");
+                    last = shown.idx;
                 }
             }
         }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_has_no_gap(order in orders()) {
+            play(order, None)?;
+        }
+    }
+
+    fn orders() -> impl Strategy<Value = Vec<(u64, u64)>> {
+        proptest::collection::vec((1..30_u64, 0..3_u64), 0..200)
+    }
+
+    #[test]
+    fn a_device_that_skips_an_index_is_caught() {
+        assert_caught(&orders(), |order| play(order, Some(Broken::Skips)));
+    }
+
+    #[test]
+    fn data_shown_after_its_time_is_caught() {
+        assert_caught(&orders(), |order| play(order, Some(Broken::ShowsLate)));
     }
 }

@@ -92,9 +92,10 @@ impl LogStore {
                 let _flight = self.flights.begin(write.log());
                 let steps = || {
                     let entries = vec![write.entries_batch(now)];
-                    match self.sabotage.has(Defect::DueAfter) {
-                        false => vec![write.before(), entries],
-                        true => vec![write.marks(), entries, write.due()],
+                    match self.sabotage.0 {
+                        Some(Defect::DueAfter) => vec![write.marks(), entries, write.due()],
+                        Some(Defect::DueMissing) => vec![write.marks(), entries],
+                        _ => vec![write.before(), entries],
                     }
                 };
                 self.until_written(&write.owner(), write.epoch(), steps).await?;

@@ -19,6 +19,8 @@ pub enum Defect {
     KeepGoesDown,
     /// Due rows are put after their entries.
     DueAfter,
+    /// Due rows are not put.
+    DueMissing,
     /// Marks that were found are not written again.
     MarksNotAgain,
     /// Along a log epochs may go down.

@@ -5,8 +5,9 @@
 //! ```
 //! Everything here is for tests: what can't be read is a panic that names the file. [`Nats`] and
 //! [`CqlStore`] are real servers for tests that want one, [`CqlNodes`] are three of which one
-//! may be away, [`CqlProxy`] is one with faults.
+//! may be away, [`CqlProxy`] is one with faults. [`assert_caught`] shows that a property can fail.
 
+mod control;
 mod cql;
 mod cql_frame;
 mod cql_nodes;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use control::assert_caught;
 pub use cql::{CqlStore, cql_nodes};
 pub use cql_frame::{CQL_MESSAGE, CqlError};
 pub use cql_nodes::{CQL_NODES, CqlNodes};

@@ -14,6 +14,17 @@ use crate::ledger::{Count, Ledger};
 
 const FALLBACK: Duration = Duration::from_secs(5);
 
+/// A rule that the actor breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// What is decided is done without an entry that says so.
+    DecidedWithoutEntry,
+    /// A message that is to be taken back is, also if it was already.
+    WithdrawnAgain,
+    /// An SMS is handed over when it is decided.
+    SmsBeforeClaim,
+}
+
 /// An inbox, as a witness: what it took, and what a device acknowledged.
 #[derive(Default)]
 pub(super) struct Witness {
@@ -23,6 +34,7 @@ pub(super) struct Witness {
 
 /// An outbox as its actor drives it, with all that was ever pushed beside it.
 pub(super) struct Model {
+    broken: Option<Broken>,
     pub(super) outbox: Outbox,
     now: UnixMillis,
     entries: Vec<OutboxEntry>,
@@ -44,8 +56,9 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(broken: Option<Broken>) -> Self {
         Self {
+            broken,
             outbox: Outbox::default(),
             now: UnixMillis(1_000_000),
             entries: Vec::new(),
@@ -164,7 +177,8 @@ impl Model {
     }
 
     fn withdraw(&mut self, of: u64, why: withdraw::Why) {
-        let Some(sent) = self.outbox.sent.get(&of).filter(|sent| sent.withdraw.is_none()) else { return };
+        let may = |sent: &&Sent| sent.withdraw.is_none() || self.broken == Some(Broken::WithdrawnAgain);
+        let Some(sent) = self.outbox.sent.get(&of).filter(may) else { return };
         let (Some(receiver), None, false) = (sent.receiver(), &sent.decision, self.outbox.is_delivered(of))
         else {
             return;
@@ -236,7 +250,7 @@ impl Model {
     /// Sent as SMS: its claim is settled, and no device will ever show it.
     fn hand_over(&mut self, of: u64) {
         let sent = &self.outbox.sent[&of];
-        if !sent.is_sms() || sent.sms_taken {
+        if !sent.is_sms() && self.broken != Some(Broken::SmsBeforeClaim) || sent.sms_taken {
             return;
         }
         if let Some(receiver) = sent.receiver() {
@@ -347,9 +361,16 @@ impl Model {
                 return next.into_iter().for_each(|next| self.follow(&next));
             }
         };
+        if self.broken == Some(Broken::DecidedWithoutEntry) {
+            let next = self.outbox.done(receiver, position);
+            return next.into_iter().for_each(|next| self.follow(&next));
+        }
         assert_eq!(self.decisions(of, self.entries.len()), [], "decided once");
         let idx = self.append(Kind::Decision(Decision { of, kind: kind.into(), reason, at_ms: 0 }));
         self.outbox.follows(idx, receiver, position);
+        if self.broken == Some(Broken::SmsBeforeClaim) && kind == decision::Kind::SmsClaimed {
+            self.hand_over(of);
+        }
     }
 
     /// What the inbox says of its devices: cumulative, and silent about what was withdrawn.

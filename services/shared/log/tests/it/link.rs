@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use dialtone_log::limits::OFFER_RETRY_MOST;
 use dialtone_log::{Back, Offer, Sink, Source, Step};
+use dialtone_testkit::assert_caught;
 use dialtone_vocab::{LogId, NodeId};
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 
 const SOURCE: LogId = LogId::new([1; 16]);
 
@@ -69,6 +72,19 @@ fn op_or_loss() -> impl Strategy<Value = Op> {
     prop_oneof![30 => op(), 1 => (1..6_usize).prop_map(|lacks| Op::SinkIsPutBack { lacks })]
 }
 
+/// A rule that one of the sides breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// Whatever comes after what was taken is taken.
+    PrevUnchecked,
+    /// How far was taken counts what is under way as well.
+    MarkOfUnsettled,
+    /// It is answered before it is settled.
+    AnsweredEarly,
+    /// What was answered is done, whether what follows from it is settled or not.
+    DoneUndecided,
+}
+
 /// An entry of the taking log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Taken {
@@ -79,6 +95,7 @@ struct Taken {
 
 /// Both sides: what is on disk, and what is in memory and lost with the process.
 struct World {
+    broken: Option<Broken>,
     now: Duration,
     link: Vec<Frame>,
     // The offering side.
@@ -97,8 +114,9 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(broken: Option<Broken>) -> Self {
         Self {
+            broken,
             now: Duration::ZERO,
             link: Vec::new(),
             log: Vec::new(),
@@ -167,10 +185,12 @@ impl World {
     }
 
     fn begin_sink(&mut self) {
+        let pushed = self.pushed.last().filter(|_| self.broken == Some(Broken::MarkOfUnsettled));
+        let marked = pushed.or(self.taken.last()).map_or(0, |taken| taken.position);
         self.pushed.clear();
         self.sink = Sink::default();
         // The marks say how far, the last bucket only some of the answers.
-        self.sink.restore_mark(SOURCE, self.taken.last().map_or(0, |taken| taken.position));
+        self.sink.restore_mark(SOURCE, marked);
         for taken in self.taken.iter().rev().take(3) {
             self.sink.restore(SOURCE, taken.position, taken.answer);
         }
@@ -195,6 +215,9 @@ impl World {
                 );
                 if self.source.answered(position) {
                     self.deciding.push(position);
+                    if self.broken == Some(Broken::DoneUndecided) {
+                        self.source.done(position);
+                    }
                 }
             }
             Frame::Expected { taken } => {
@@ -209,6 +232,10 @@ impl World {
     fn take(&mut self, offer: &Offer) {
         let mut prev = offer.prev;
         for &position in &offer.positions {
+            if self.broken == Some(Broken::PrevUnchecked) {
+                let last = self.pushed.last().or(self.taken.last());
+                prev = last.map_or(0, |taken| taken.position);
+            }
             match self.sink.offered(SOURCE, offer.settled, prev, position) {
                 Step::Take { position, prev } => {
                     let answer = self.next_answer;
@@ -216,6 +243,9 @@ impl World {
                     self.pushed.push(Taken { position, prev, answer });
                     let idx = (self.taken.len() + self.pushed.len()) as u64;
                     self.sink.taking(SOURCE, position, idx, answer);
+                    if self.broken == Some(Broken::AnsweredEarly) {
+                        self.link.push(Frame::Answer { position, answer });
+                    }
                 }
                 Step::Again { position, answer } => self.link.push(Frame::Answer { position, answer }),
                 Step::Wait { .. } => {}
@@ -283,20 +313,44 @@ impl World {
     }
 }
 
+/// A whole episode.
+fn play(ops: &[Op], broken: Option<Broken>) -> TestCaseResult {
+    let mut world = World::new(broken);
+    ops.iter().try_for_each(|op| world.run(op))?;
+    world.clears()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_position_is_taken_once_and_in_order(ops in proptest::collection::vec(op(), 1..150)) {
-        let mut world = World::new();
-        ops.iter().try_for_each(|op| world.run(op))?;
-        world.clears()?;
+    fn every_position_is_taken_once_and_in_order(ops in vec(op(), 1..150)) {
+        play(&ops, None)?;
     }
 
     #[test]
-    fn what_the_receiver_lost_is_offered_again(ops in proptest::collection::vec(op_or_loss(), 1..150)) {
-        let mut world = World::new();
-        ops.iter().try_for_each(|op| world.run(op))?;
-        world.clears()?;
+    fn what_the_receiver_lost_is_offered_again(ops in vec(op_or_loss(), 1..150)) {
+        play(&ops, None)?;
     }
+}
+
+#[test]
+fn taking_whatever_comes_next_is_caught() {
+    // Where nothing was lost, one batch at a time leaves no gap.
+    assert_caught(&vec(op_or_loss(), 1..150), |ops| play(&ops, Some(Broken::PrevUnchecked)));
+}
+
+#[test]
+fn a_mark_of_what_is_not_settled_is_caught() {
+    assert_caught(&vec(op(), 1..150), |ops| play(&ops, Some(Broken::MarkOfUnsettled)));
+}
+
+#[test]
+fn an_answer_before_it_is_settled_is_caught() {
+    assert_caught(&vec(op(), 1..150), |ops| play(&ops, Some(Broken::AnsweredEarly)));
+}
+
+#[test]
+fn a_mark_past_the_undecided_is_caught() {
+    assert_caught(&vec(op(), 1..150), |ops| play(&ops, Some(Broken::DoneUndecided)));
 }

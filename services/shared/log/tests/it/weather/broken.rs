@@ -105,6 +105,11 @@ fn a_due_row_that_comes_after_its_entry_is_caught() {
 }
 
 #[test]
+fn a_due_row_that_is_missing_is_caught() {
+    assert_caught(Plan::of, Breakage::Log(Defect::DueMissing));
+}
+
+#[test]
 fn marks_that_are_not_written_again_are_caught() {
     assert_caught(Plan::forgetful, Breakage::Log(Defect::MarksNotAgain));
 }
