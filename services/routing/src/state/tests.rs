@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::*;
-use event::event;
-use model::{Broken, Model};
+use event::{Broken, Event, event};
+use model::Model;
 
 const DEVICE: DeviceId = DeviceId(1);
 
@@ -117,7 +117,7 @@ fn watermarks_only_grow_and_say_nothing_about_what_is_taken_back() {
 }
 
 /// A whole episode.
-fn play(events: Vec<event::Event>, broken: Option<Broken>) -> TestCaseResult {
+fn play(events: Vec<Event>, broken: Option<Broken>) -> TestCaseResult {
     let mut model = Model::new(broken);
     events.into_iter().for_each(|event| model.happens(event));
     prop_assert_eq!(model.ledger().difference(), 0);

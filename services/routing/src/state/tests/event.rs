@@ -1,4 +1,4 @@
-//! What may happen to an outbox.
+//! What may happen to an outbox, and what its actor may do wrong.
 
 use proptest::prelude::*;
 
@@ -40,4 +40,15 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => prop_oneof![1 => 1..3_u8, 5 => Just(3)].prop_map(|to| Event::Move { to }),
         3 => (any::<bool>(), 0..6_u64).prop_map(|(written, memory)| Event::Restart { written, memory }),
     ]
+}
+
+/// A rule that the actor breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// What is decided is done without an entry that says so.
+    DecidedWithoutEntry,
+    /// A message that is to be taken back is, also if it was already.
+    WithdrawnAgain,
+    /// An SMS is handed over when it is decided.
+    SmsBeforeClaim,
 }

@@ -8,22 +8,11 @@ use dialtone_proto::log::v1::SmsRoute;
 use dialtone_vocab::NodeId;
 
 use super::super::*;
-use super::event::Event;
+use super::event::{Broken, Event};
 use super::{DEVICE, data, entry, user};
 use crate::ledger::{Count, Ledger};
 
 const FALLBACK: Duration = Duration::from_secs(5);
-
-/// A rule that the actor breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// What is decided is done without an entry that says so.
-    DecidedWithoutEntry,
-    /// A message that is to be taken back is, also if it was already.
-    WithdrawnAgain,
-    /// An SMS is handed over when it is decided.
-    SmsBeforeClaim,
-}
 
 /// An inbox, as a witness: what it took, and what a device acknowledged.
 #[derive(Default)]
