@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use dialtone_testkit::{CQL_NODES, CqlNodes};
 use host::{Cluster, NAMES};
-use load::{Load, gateway_of};
+use load::{FROZEN, Load, gateway_of};
 
 use crate::canary::{leaks, secrets_in, timeless};
 use crate::process::{dialtone, outcome};
@@ -70,7 +70,7 @@ fn no_restart_of_a_process_is_noticed_but_as_a_reconnect() {
         flows_again(&load, name, ready, &mut wrongs);
         let slowest = load.slowest_since(began);
         say(&format!("{name} restarted in {:.1?}; the slowest message took {slowest:.1?}", ready - began));
-        wrongs.extend(reconnects(&load, name, &connects));
+        wrongs.extend(reconnects(&load, name, None, &connects));
         wrongs.extend(load.told_offline(name));
     }
     end(&cluster, load, wrongs);
@@ -82,8 +82,14 @@ fn no_message_is_lost_whichever_process_is_killed() {
     let load = cluster.load();
     let mut wrongs = Vec::new();
     for name in NAMES {
+        if owns_logs(name) {
+            load.freeze_and_burst();
+        }
         let (connects, killed) = (load.connects(), Instant::now());
         cluster.run(&["kill", name]);
+        if owns_logs(name) {
+            load.thaw();
+        }
         if !has_twin(name) {
             cluster.run(&["start", name]);
         }
@@ -97,7 +103,8 @@ fn no_message_is_lost_whichever_process_is_killed() {
         let slowest = load.slowest_since(killed);
         let flows = flows.map_or_else(|| "never".to_owned(), |flows| format!("after {flows:.1?}"));
         say(&format!("{name} killed: all flows {flows}; the slowest message took {slowest:.1?}"));
-        wrongs.extend(reconnects(&load, name, &connects));
+        let thawed = owns_logs(name).then_some(FROZEN);
+        wrongs.extend(reconnects(&load, name, thawed, &connects));
         wrongs.extend(load.told_offline(name));
     }
     end(&cluster, load, wrongs);
@@ -171,14 +178,15 @@ fn flows_again(load: &Load, name: &str, then: Instant, wrongs: &mut Vec<String>)
     flows
 }
 
-/// Who reconnected more often than once when its gateway was away, and at all when another was. Whose first one was does not go back: afterwards all
+/// Who reconnected more often than once when its gateway was away or it thawed, and at all otherwise. Whose first one was does not go back: afterwards all
 /// are at the second.
-fn reconnects(load: &Load, name: &str, before: &[usize]) -> Vec<String> {
+fn reconnects(load: &Load, name: &str, thawed: Option<usize>, before: &[usize]) -> Vec<String> {
     let most = |place| {
         usize::from(match name {
             "gateway-1" => gateway_of(place) == 0,
             "gateway-2" => true,
-            _ => false,
+            // Its first stream after the thaw.
+            _ => thawed == Some(place),
         })
     };
     let times = load.connects().into_iter().zip(before).map(|(now, before)| now - before);

@@ -367,11 +367,13 @@ impl Driver {
             }
             let began = clock.instant();
             let answer = clock.timeout(within, rows::ask(&db, request)).await;
-            if let (Some(pace), Some(turn)) = (&pace, turn) {
-                pace.answered(turn, clock.instant() - began);
-            }
+            let took = clock.instant() - began;
             let _driver_has_ended =
                 leases.0.events.send(Event::Answer(ticket, answer.unwrap_or(Answer::Unknown)));
+            if let (Some(pace), Some(turn)) = (&pace, turn) {
+                clock.sleep(pace.rest(took)).await;
+                pace.answered(turn, took);
+            }
         });
     }
 

@@ -30,8 +30,8 @@ pub const CQL_CONNECT: Duration = Duration::from_secs(5);
 pub const CQL_REQUEST: Duration = Duration::from_secs(2);
 /// How long a CQL server waits for the replicas that it asked for a row until it asks another.
 pub const CQL_OTHER: Duration = Duration::from_millis(50);
-/// How long a read, or a hedged write, waits for one CQL server until a second is asked as well.
-pub const CQL_SECOND: Duration = Duration::from_millis(150);
+/// How long a read, or a hedged write, waits for one CQL server at least until a second is asked as well.
+pub const CQL_SECOND: Duration = Duration::from_millis(300);
 /// How often a CQL server is asked whether it is alive, on every connection; the driver warns of a second or less.
 pub const CQL_ALIVE_EVERY: Duration = Duration::from_millis(1_100);
 /// How long it may owe the answer to that; then the connection is closed, and others are asked until there is a new one.

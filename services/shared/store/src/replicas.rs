@@ -65,12 +65,21 @@ pub struct Weather {
     pub reads_from: usize,
     /// After so many of a hundred reads the replicas that were asked have what was found.
     pub repaired: u64,
+    /// Each request keeps the one machine on which they all run busy for so long; others wait.
+    pub work: Duration,
 }
 
 impl Weather {
     /// Nothing goes wrong.
     pub fn fair() -> Self {
-        Self { between: Way::default(), dropped: 0, undecided: 0, reads_from: 2, repaired: 0 }
+        Self {
+            between: Way::default(),
+            dropped: 0,
+            undecided: 0,
+            reads_from: 2,
+            repaired: 0,
+            work: Duration::ZERO,
+        }
     }
 }
 

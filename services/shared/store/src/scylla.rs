@@ -12,6 +12,7 @@
 
 mod config;
 mod error;
+mod hedge;
 mod metrics;
 mod schema;
 mod server;
@@ -25,9 +26,8 @@ use ::scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHand
 use ::scylla::client::session::Session;
 use ::scylla::client::session_builder::SessionBuilder;
 use ::scylla::deserialize::row::{ColumnIterator, DeserializeRow};
-use ::scylla::errors::{DeserializationError, TypeCheckError};
+use ::scylla::errors::{DeserializationError, ExecutionError, TypeCheckError};
 use ::scylla::frame::response::result::ColumnSpec;
-use ::scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use ::scylla::response::query_result::QueryResult;
 use ::scylla::serialize::row::SerializeRow;
 use ::scylla::statement::batch::Batch;
@@ -37,9 +37,10 @@ use ::scylla::statement::{Consistency, SerialConsistency};
 use ::scylla::value::CqlValue;
 
 use crate::StoreError;
-use crate::limits::{CQL_ALIVE_EVERY, CQL_CONNECT, CQL_REQUEST, CQL_SECOND, CQL_SILENCE};
+use crate::limits::{CQL_ALIVE_EVERY, CQL_CONNECT, CQL_REQUEST, CQL_SILENCE};
 pub use config::ScyllaConfig;
 use error::{lost, unreached, unread};
+use hedge::{Hedge, Pulse};
 pub(crate) use tables::Tables;
 
 /// A row that owns what is in it.
@@ -54,6 +55,7 @@ struct Inner {
     session: Session,
     /// How reads are executed, and hedged writes: by two servers, if the first is silent.
     hedged: ExecutionProfileHandle,
+    pulse: Arc<Pulse>,
     config: ScyllaConfig,
 }
 
@@ -90,9 +92,9 @@ impl Scylla {
             .serial_consistency(Some(SerialConsistency::LocalSerial))
             .request_timeout(Some(CQL_REQUEST))
             .build();
-        let second = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: CQL_SECOND };
-        let hedged =
-            profile.to_builder().consistency(at).speculative_execution_policy(Some(Arc::new(second)));
+        let pulse = Arc::<Pulse>::default();
+        let second = Arc::new(Hedge(Arc::clone(&pulse)));
+        let hedged = profile.to_builder().consistency(at).speculative_execution_policy(Some(second));
         let hedged = hedged.build().into_handle();
         let mut builder = SessionBuilder::new()
             .known_nodes(&config.nodes)
@@ -110,7 +112,7 @@ impl Scylla {
             builder = builder.tls_context(Some(tls));
         }
         let session = builder.build().await.map_err(|error| unreached(&error))?;
-        Ok(Self(Arc::new(Inner { session, hedged, config: config.clone() })))
+        Ok(Self(Arc::new(Inner { session, hedged, pulse, config: config.clone() })))
     }
 
     /// Connects and looks for the keyspace; checks what the server is and how it syncs.
@@ -184,13 +186,27 @@ impl Scylla {
         Ok(Statement(prepared))
     }
 
+    async fn execute(
+        &self,
+        statement: &Statement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, ExecutionError> {
+        let Inner { session, pulse, .. } = &*self.0;
+        pulse.of(session.execute_unpaged(&statement.0, values)).await
+    }
+
+    async fn execute_batch(&self, batch: &Batch, values: Vec<Values>) -> Result<QueryResult, ExecutionError> {
+        let Inner { session, pulse, .. } = &*self.0;
+        pulse.of(session.batch(batch, values)).await
+    }
+
     /// All rows of a read, which must have a LIMIT or be of one bounded partition.
     async fn rows<T: OwnedRow>(
         &self,
         statement: &Statement,
         values: impl SerializeRow,
     ) -> Result<Vec<T>, StoreError> {
-        let result = self.0.session.execute_unpaged(&statement.0, values).await;
+        let result = self.execute(statement, values).await;
         let result = result.map_err(|error| unread(&error))?;
         let rows = result.into_rows_result().map_err(|error| unreadable(&error))?;
         let rows = rows.rows::<T>().map_err(|error| unreadable(&error))?;
@@ -208,12 +224,12 @@ impl Scylla {
 
     /// A write.
     async fn run(&self, statement: &Statement, values: impl SerializeRow) -> Result<(), StoreError> {
-        self.0.session.execute_unpaged(&statement.0, values).await.map(drop).map_err(|error| lost(&error))
+        self.execute(statement, values).await.map(drop).map_err(|error| lost(&error))
     }
 
     /// A conditional write: whether its condition held, and it is done.
     async fn applied(&self, statement: &Statement, values: impl SerializeRow) -> Result<bool, StoreError> {
-        let result = self.0.session.execute_unpaged(&statement.0, values).await;
+        let result = self.execute(statement, values).await;
         applied(result.map_err(|error| lost(&error))?)
     }
 
@@ -232,12 +248,12 @@ impl Scylla {
 
     /// Several writes to one partition as one: applied whole on a replica, or not at all.
     async fn batch(&self, batch: Batch, values: Vec<Values>) -> Result<(), StoreError> {
-        self.0.session.batch(&batch, values).await.map(drop).map_err(|error| lost(&error))
+        self.execute_batch(&batch, values).await.map(drop).map_err(|error| lost(&error))
     }
 
     /// Several writes under conditions to one partition: whether all conditions held, and it is done.
     async fn applied_batch(&self, batch: Batch, values: Vec<Values>) -> Result<bool, StoreError> {
-        let result = self.0.session.batch(&batch, values).await;
+        let result = self.execute_batch(&batch, values).await;
         applied(result.map_err(|error| lost(&error))?)
     }
 }

@@ -1,6 +1,6 @@
 //! Pairs of phones that write to each other all the time, and what they saw.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,10 @@ use crate::weather::content;
 pub(crate) const PHONES: usize = 20;
 /// Between two messages of a phone.
 const EVERY: Duration = Duration::from_millis(300);
+/// The phone that can be frozen.
+pub(crate) const FROZEN: usize = 0;
+/// Messages that each phone sends at once in a burst: a thousand in all.
+const BURST: usize = 50;
 /// How long an SMS, or the first of anything, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
@@ -43,6 +47,8 @@ pub(crate) struct Load {
     phones: Vec<Shared>,
     sessions: Vec<Session>,
     is_ending: Arc<AtomicBool>,
+    /// Messages that each phone is to send at once.
+    bursts: Vec<Arc<AtomicUsize>>,
 }
 
 impl Load {
@@ -74,7 +80,8 @@ impl Load {
             }
             (users, sessions)
         });
-        let load = Self { runtime, users, phones, sessions, is_ending: Arc::default() };
+        let bursts = (0..PHONES).map(|_| Arc::default()).collect();
+        let load = Self { runtime, users, phones, sessions, is_ending: Arc::default(), bursts };
         load.wait("all connected", |seen| seen.connects > 0);
         for (place, session) in load.sessions.iter().enumerate() {
             load.runtime.block_on(session.watch(1, &[load.users[peer_of(place)]])).expect("open");
@@ -83,11 +90,26 @@ impl Load {
         load.phones.iter().for_each(|phone| lock(phone).offline_told.clear());
         for (place, session) in load.sessions.iter().enumerate() {
             let (own, is_ending) = (load.phones[place].clone(), load.is_ending.clone());
-            let sending = send(session.clone(), own, load.users[peer_of(place)], is_ending);
+            let burst = load.bursts[place].clone();
+            let sending = send(session.clone(), own, load.users[peer_of(place)], is_ending, burst);
             load.runtime.spawn(sending);
         }
         assert!(load.flows_since(Instant::now()).is_some(), "nothing arrives before anything has happened");
         load
+    }
+
+    /// One phone takes nothing any more, though its stream is open, and all send a lot at once.
+    pub(crate) fn freeze_and_burst(&self) {
+        self.runtime.block_on(self.sessions[FROZEN].freeze(true)).expect("open");
+        self.bursts.iter().for_each(|burst| burst.store(BURST, Ordering::Relaxed));
+        while self.bursts.iter().any(|burst| burst.load(Ordering::Relaxed) > 0) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// It goes on.
+    pub(crate) fn thaw(&self) {
+        self.runtime.block_on(self.sessions[FROZEN].freeze(false)).expect("open");
     }
 
     fn wait(&self, what: &str, is_so: impl Fn(&Seen) -> bool) {
@@ -218,7 +240,13 @@ async fn register(chassis: &Chassis, api: &Api, handsets: &Handsets, place: usiz
     flow.complete(chassis, "phone", "").await.expect("registered")
 }
 
-async fn send(session: Session, own: Shared, peer: UserId, is_ending: Arc<AtomicBool>) {
+async fn send(
+    session: Session,
+    own: Shared,
+    peer: UserId,
+    is_ending: Arc<AtomicBool>,
+    burst: Arc<AtomicUsize>,
+) {
     let policy = Policy { if_offline: IfOffline::Store.into(), ..Default::default() };
     while !is_ending.load(Ordering::Relaxed) {
         let number = {
@@ -228,6 +256,10 @@ async fn send(session: Session, own: Shared, peer: UserId, is_ending: Arc<Atomic
         };
         if session.send(to::user(peer), text(number.to_string()), policy).await.is_err() {
             return;
+        }
+        if burst.load(Ordering::Relaxed) > 0 {
+            burst.fetch_sub(1, Ordering::Relaxed);
+            continue;
         }
         tokio::time::sleep(EVERY).await;
     }

@@ -7,7 +7,7 @@
     reason = "all requests under way count into one window; nobody waits in it"
 )]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,11 +35,20 @@ impl Pace {
         self.turns.clone().acquire_owned().await.ok().map(Turn)
     }
 
+    /// How long this turn is to rest after an answer, or none, that took so long.
+    pub(super) fn rest(&self, took: Duration) -> Duration {
+        self.window().rest(took)
+    }
+
     /// The request of this turn was answered, or given up, after so long.
     pub(super) fn answered(&self, turn: Turn, took: Duration) {
         turn.0.forget();
-        let next = self.window.lock().unwrap_or_else(PoisonError::into_inner).answered(took);
+        let next = self.window().answered(took);
         self.turns.add_permits(next);
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,6 +60,12 @@ struct Window {
 }
 
 impl Window {
+    /// Who asks for one thing at a time and still waits long keeps busy a store that has all it can do: as long as it
+    /// waited, the store is left to others.
+    fn rest(&self, took: Duration) -> Duration {
+        if self.size == 1 && took >= SLOW_ANSWER { took } else { Duration::ZERO }
+    }
+
     /// How many turns come instead of the one that has ended.
     fn answered(&mut self, took: Duration) -> usize {
         self.size =
@@ -66,6 +81,18 @@ mod tests {
     use super::*;
 
     const FAST: Duration = Duration::from_millis(5);
+
+    #[test]
+    fn who_asks_one_at_a_time_and_waits_long_rests_as_long() {
+        let mut window = Window { size: ASKED_AT_FIRST, turns: ASKED_AT_FIRST };
+        let mut rests = Vec::new();
+        for _ in 0..4 {
+            rests.push(window.rest(2 * SLOW_ANSWER));
+            window.answered(2 * SLOW_ANSWER);
+        }
+        assert_eq!(rests, [Duration::ZERO, Duration::ZERO, 2 * SLOW_ANSWER, 2 * SLOW_ANSWER]);
+        assert_eq!(window.rest(FAST), Duration::ZERO);
+    }
 
     #[test]
     fn fast_answers_open_the_window_and_slow_ones_close_it() {

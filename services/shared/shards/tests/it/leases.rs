@@ -8,7 +8,7 @@ use dialtone_chassis::{Chassis, SimWall};
 use dialtone_shards::lease::limits::{RENEW_EVERY, SETTLE_IN, WAIT};
 use dialtone_shards::lease::{CheckBy, Holding, ShardKey};
 use dialtone_shards::{LEASES, Leases, Shards};
-use dialtone_store::replicas::{Replicas, Way};
+use dialtone_store::replicas::{Replicas, Way, Weather};
 use dialtone_store::{Db, MemoryDisk, StoreUrl};
 use dialtone_vocab::{Epoch, NodeId, SHARDS, ShardId};
 
@@ -182,4 +182,25 @@ async fn a_renewal_without_an_answer_costs_no_lease() {
         ground.pass(2 * RENEW_EVERY).await;
     }
     assert_eq!(one.leases.held(FIRST), Some(Epoch(1)));
+}
+
+/// Five come at once, over a store whose one machine is busy with each request for so long that renewals alone want a third
+/// of its time. Without rests between requests for shards leases run out, and all begin anew, for ever.
+#[tokio::test(start_paused = true)]
+async fn taking_shards_leaves_a_busy_store_time_for_renewals() {
+    let replicas = Replicas::new(&Chassis::for_tests(2).rng, Duration::ZERO);
+    replicas.set_weather(Weather { work: Duration::from_millis(35), ..Weather::fair() });
+    let ground = Ground::over(&replicas).await;
+    let mut all = Vec::new();
+    for seed in 1..=5 {
+        all.push(ground.start(&format!("node-{seed}"), seed).await);
+    }
+    let mut had = [0; 5];
+    for _ in 0..400 {
+        ground.pass(Duration::from_secs(1)).await;
+        let has = [0, 1, 2, 3, 4].map(|n| all[n].held().len());
+        assert!(had.iter().zip(&has).all(|(had, has)| *had == 0 || *has > 0), "a lease was lost");
+        had = has;
+    }
+    assert_eq!(had.iter().sum::<usize>(), usize::from(SHARDS), "{had:?}");
 }

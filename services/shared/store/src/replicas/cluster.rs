@@ -44,6 +44,7 @@ pub(super) struct Cluster {
     /// Rows of conditional tables.
     pub(super) serial: BTreeMap<Place, BTreeMap<Vec<u8>, Bytes>>,
     now: Duration,
+    busy_until: Duration,
     events: BTreeMap<(Duration, u64), Event>,
     number: u64,
     replicas: [Replica; REPLICAS],
@@ -70,6 +71,7 @@ impl Cluster {
             seen: Seen::default(),
             serial: BTreeMap::new(),
             now: Duration::ZERO,
+            busy_until: Duration::ZERO,
             events: BTreeMap::new(),
             number: 0,
             replicas: [0, 1, 2].map(replica),
@@ -144,7 +146,18 @@ impl Cluster {
     /// A request goes to a coordinator, by chance.
     pub(super) fn request(&mut self, line: usize, event: impl FnOnce(&mut Self, usize) + Send + 'static) {
         let via = self.any_replica();
-        self.send_to(via, self.line(line), move |cluster| event(cluster, via));
+        self.send_to(via, self.line(line), move |cluster| {
+            cluster.work(Box::new(move |cluster| event(cluster, via)));
+        });
+    }
+
+    /// A request is done after those that came before it.
+    fn work(&mut self, event: Event) {
+        if self.weather.work.is_zero() {
+            return event(self);
+        }
+        self.busy_until = self.busy_until.max(self.now) + self.weather.work;
+        self.at(self.busy_until, event);
     }
 
     /// An answer goes back.
